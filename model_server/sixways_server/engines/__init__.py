@@ -1,0 +1,1 @@
+"""What computes, behind one interface; one file an engine."""

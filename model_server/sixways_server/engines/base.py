@@ -1,0 +1,136 @@
+"""The one interface between protocols and engines."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a served model is, as its bundle's manifest says.
+
+    Attributes:
+        name: the name requests use.
+        task: `embeddings` or `chat`.
+        digest: the bundle's digest, `sha256:…`.
+        variant: the variant that is served.
+        engine: the engine that computes.
+        max_tokens: the longest input, or the context of an LLM, in tokens.
+        dimensions: the width of an embedding; 0 for an LLM.
+        details: figures of the manifest for people to read (size, quality …).
+    """
+
+    name: str
+    task: str
+    digest: str
+    variant: str
+    engine: str
+    max_tokens: int
+    dimensions: int = 0
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """`vectors`: float32 of shape (inputs, dimensions), rows of length 1; `tokens`: all read."""
+
+    vectors: NDArray[np.float32]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose tokens. `temperature` 0 is greedy; `max_tokens` None: what the context leaves."""
+
+    max_tokens: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    stop: Sequence[str] = ()
+    seed: int | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt that is ready to run: its token ids, checked against the context length."""
+
+    token_ids: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a generation: new text (may be empty), how many tokens it took, why it ended."""
+
+    text: str
+    tokens: int
+    finish_reason: FinishReason | None = None
+
+
+class Engine(ABC):
+    """A model that is, or can be, loaded."""
+
+    info: ModelInfo
+
+    @abstractmethod
+    def load(self) -> None:
+        """Opens the model and answers one warm-up request. Blocks: call it off the event loop."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finishes what runs and gives the memory back."""
+
+    @property
+    @abstractmethod
+    def queue_depth(self) -> int:
+        """Requests that were accepted and do not yet run."""
+
+
+class EmbeddingEngine(Engine):
+    """An encoder."""
+
+    @abstractmethod
+    async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embeddings:
+        """One vector an input; an input is a text or its token ids.
+
+        Raises:
+            PromptTooLong: an input has more than `info.max_tokens` tokens; `field` names it.
+            TooBusy: the queue is full.
+        """
+
+
+class TextEngine(Engine):
+    """A language model."""
+
+    @abstractmethod
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]], sampling: Sampling) -> Prompt:
+        """The model's own chat template over `messages` (role, content), tokenized.
+
+        Raises:
+            PromptTooLong: prompt and `sampling.max_tokens` pass the context length.
+            BadRequest: the template refuses the messages.
+        """
+
+    @abstractmethod
+    def text_prompt(self, prompt: str | Sequence[int], sampling: Sampling) -> Prompt:
+        """A plain prompt, tokenized. Raises like `chat_prompt`."""
+
+    @abstractmethod
+    def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Chunk]:
+        """The generation, chunk by chunk; the last one has a finish reason.
+
+        Closing the iterator early (a client that went away) stops the generation.
+
+        Raises:
+            TooBusy: the queue is full; before the first chunk only.
+        """
