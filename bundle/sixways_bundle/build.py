@@ -1,0 +1,498 @@
+"""Builds a bundle: finds the model, makes and measures its variants, chooses, packs.
+
+Nothing is done twice: a variant is kept by what went into it, a build by what was asked for.
+A variant whose quality misses its threshold ends the build with the figure.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import re
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+from filelock import FileLock
+
+from sixways_bundle import cache
+from sixways_bundle.errors import BundleError, MissingExtra, Problem
+from sixways_bundle.manifest import MANIFEST, SCHEMA, Manifest, Quality, Task, Variant
+from sixways_bundle.quantize.base import Family, Recipe, Report, Speed
+from sixways_bundle.sources import Kind, Resolved, resolve
+from sixways_bundle.verify import BUILD_REPORT, entry_of, verify
+
+AUTO = "auto"
+_RECIPE_REVISION = 1
+"""Raised when a recipe changes what it makes, so that cached variants are made again."""
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What to build.
+
+    `variants` are variant names; `auto` stands for the fastest candidate on this machine that
+    holds its threshold. `quality_threshold` replaces the recipes' own (a mean cosine for
+    encoders, a perplexity ratio for LLMs).
+    """
+
+    name: str
+    source: str
+    variants: tuple[str, ...] = (AUTO,)
+    quality_threshold: float | None = None
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the table that a choice was made from; times in milliseconds."""
+
+    variant: str
+    megabytes: float
+    times_smaller: float
+    quality: Quality
+    score_ms: float | None
+    milliseconds: dict[str, float]
+    chosen: bool
+    reason: str
+
+
+class BuildReport(msgspec.Struct, frozen=True, kw_only=True):
+    """`build.json`: what this machine measured. No part of the bundle's content.
+
+    `seconds` is the time the build took, `peak_memory_bytes` the most its process held.
+    """
+
+    bundle_digest: str
+    machine: str
+    seconds: float
+    peak_memory_bytes: int
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A bundle on this machine; `cached` says that nothing had to be built."""
+
+    path: Path
+    manifest: Manifest
+    report: BuildReport
+    cached: bool
+
+
+Progress = Callable[[str, float, str], None]
+"""Told the step (`openvino-int8`), how far it is (0 to 1) and what it is doing."""
+
+
+class _Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A made and measured variant in the cache, before a threshold is applied."""
+
+    metric: str
+    value: float
+    worst: float
+    samples: int
+    worst_sample: str
+    options: dict[str, str | int | float | bool]
+    tools: dict[str, str]
+
+
+def recipes(kind: Kind) -> tuple[Recipe, ...]:
+    """What can be made of an encoder or an LLM. Imports no engine."""
+    if kind == "encoder":
+        from sixways_bundle.quantize.encoder import ENCODER_RECIPES
+
+        return ENCODER_RECIPES
+    from sixways_bundle.quantize.llm import LLM_RECIPES
+
+    return LLM_RECIPES
+
+
+def plan(request: Request, *, cache_dir: Path | None = None) -> tuple[Resolved, list[Recipe]]:
+    """Checks a request without building: the model it means and the recipes it needs.
+
+    Raises:
+        BundleError: everything that is wrong with the request, at once.
+    """
+    problems = []
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", request.name):
+        problems.append(
+            Problem("name", request.name, "1 to 64 of a-z, 0-9, '.', '_', '-', "
+                    "beginning and ending with a letter or digit", "rename the bundle")
+        )  # fmt: skip
+    threshold = request.quality_threshold
+    if threshold is not None and not (math.isfinite(threshold) and threshold > 0):
+        problems.append(
+            Problem("quality_threshold", str(threshold), "a positive number, e.g. 0.995 "
+                    "(cosine) or 1.05 (perplexity ratio)", "leave it out for the default")
+        )  # fmt: skip
+    if not request.variants:
+        problems.append(Problem("variant", "", f"{AUTO} or names of variants", "name one"))
+    resolved = None
+    chosen: list[Recipe] = []
+    try:
+        resolved = resolve(request.source, cache_dir=cache_dir)
+    except BundleError as error:
+        problems += error.problems or [Problem("source", request.source, str(error))]
+    if resolved is not None:
+        known = {recipe.name: recipe for recipe in recipes(resolved.kind)}
+        for name in dict.fromkeys(request.variants):
+            if name == AUTO:
+                chosen += [recipe for recipe in known.values() if recipe.auto]
+            elif name in known:
+                chosen.append(known[name])
+            else:
+                problems.append(
+                    Problem("variant", name, ", ".join([AUTO, *known]), "choose one of these")
+                )
+        for recipe in chosen:
+            missing = [module for module in recipe.modules if find_spec(module) is None]
+            if missing:
+                problems.append(
+                    Problem("variant", recipe.name,
+                            f"a variant this machine can make (missing: {', '.join(missing)})",
+                            "pip install 'sixways[quantize]'")
+                )  # fmt: skip
+    if problems or resolved is None:
+        raise BundleError(f"bundle {request.name or '(no name)'} cannot be built", problems)
+    return resolved, list(dict.fromkeys(chosen))
+
+
+def find(request: Request, *, cache_dir: Path | None = None) -> Result | None:
+    """The bundle of an earlier build of the same request, or None. Builds nothing.
+
+    Raises:
+        BundleError: the request is wrong.
+    """
+    resolved, chosen = plan(request, cache_dir=cache_dir)
+    return _finished(cache.root(cache_dir), _build_key(request, resolved, chosen))
+
+
+def build(
+    request: Request, *, cache_dir: Path | None = None, progress: Progress | None = None
+) -> Result:
+    """Builds the bundle, or finds it built.
+
+    Args:
+        request: what to build.
+        cache_dir: the cache; None: the usual one.
+        progress: told about every step.
+
+    Raises:
+        BundleError: the request is wrong, or a variant misses its quality threshold.
+        MissingExtra: a library that a variant needs is not installed.
+    """
+    tell = progress or (lambda step, fraction, message: None)
+    resolved, chosen = plan(request, cache_dir=cache_dir)
+    root = cache.root(cache_dir)
+    key = _build_key(request, resolved, chosen)
+    with _lock(root, key):
+        if found := _finished(root, key):
+            return found
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(dir=_folder(root, "work")) as work:
+            tell("source", 0.0, f"open {request.source}")
+            family = _open(resolved)
+            tell("source", 1.0, f"{family.architecture}, {family.reference_size / 1e6:.1f} MB")
+            artifacts = {
+                recipe.name: _artifact(root, resolved, family, recipe, Path(work), tell)
+                for recipe in chosen
+            }
+            candidates = _choose(request, family, chosen, artifacts, tell)
+            tell("pack", 0.0, "pack and hash")
+            result = _pack(root, request, resolved, family, chosen, artifacts, candidates, started)
+        cache.write_atomically(
+            root / "builds" / f"{key}.json",
+            msgspec.json.encode({"digest": result.manifest.digest}),
+        )
+        tell("pack", 1.0, result.manifest.digest)
+        return result
+
+
+def machine() -> str:
+    """What decides how fast a variant runs here: processor, vector instructions, cores."""
+    model, flags = platform.processor() or platform.machine(), ""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        pairs = (line.partition(":") for line in info.read_text().split("\n\n")[0].splitlines())
+        fields = {name.strip(): value.strip() for name, _, value in pairs}
+        model = fields.get("model name", model)
+        present = set(fields.get("flags", "").split())
+        wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
+        flags = " ".join(flag for flag in wanted if flag in present)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{model}; {flags or 'no known vector extension'}; {cores} cores"
+
+
+def _open(resolved: Resolved) -> Family:
+    if resolved.kind == "encoder":
+        from sixways_bundle.quantize.encoder import EncoderFamily
+
+        return EncoderFamily(resolved.path)
+    from sixways_bundle.quantize.llm import LlmFamily
+
+    return LlmFamily(resolved.path)
+
+
+def _artifact(
+    root: Path, resolved: Resolved, family: Family, recipe: Recipe, work: Path, tell: Progress
+) -> tuple[Path, _Artifact]:
+    """The variant's folder in the cache, made and measured now if it is not there."""
+    tools = _tools(recipe)
+    key = cache.key_of(
+        source=resolved.source.sha256, recipe=recipe.name, tools=tools, revision=_RECIPE_REVISION
+    )
+    folder = root / "variants" / key
+    note = folder.with_suffix(".json")
+    with _lock(root, key):
+        if note.is_file() and folder.is_dir():
+            artifact = msgspec.json.decode(note.read_bytes(), type=_Artifact)
+            tell(recipe.name, 1.0, "made and measured before")
+            return folder, artifact
+        partial = Path(tempfile.mkdtemp(dir=_folder(root, "work")))
+        try:
+            options = family.make(recipe, partial, work, _report(tell, recipe.name, 0.0, 0.7))
+            measured = family.measure(
+                recipe, partial, options, work, _report(tell, recipe.name, 0.7, 1.0)
+            )
+            artifact = _Artifact(
+                metric=measured.metric,
+                value=round(measured.value, 6),
+                worst=round(measured.worst, 6),
+                samples=measured.samples,
+                worst_sample=measured.worst_sample,
+                options=options,
+                tools=tools,
+            )
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            partial.replace(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        cache.write_atomically(note, msgspec.json.encode(artifact))
+        tell(recipe.name, 1.0, f"{artifact.metric} {artifact.value:.4f}")
+        return folder, artifact
+
+
+def _choose(
+    request: Request,
+    family: Family,
+    chosen: Sequence[Recipe],
+    artifacts: dict[str, tuple[Path, _Artifact]],
+    tell: Progress,
+) -> list[Candidate]:
+    """Applies thresholds, and lets the clock decide where `auto` was asked for."""
+    explicit = set(request.variants)
+    quality = {recipe.name: _quality(request, recipe, artifacts[recipe.name][1])
+               for recipe in chosen}  # fmt: skip
+    failed = [r for r in chosen if r.name in explicit and not quality[r.name].holds]
+    if failed:
+        raise BundleError(
+            f"bundle {request.name} was not built: quality under the threshold",
+            [_quality_problem(quality[r.name], r, artifacts[r.name][1]) for r in failed],
+        )
+    holding = {r.name: (r, artifacts[r.name][0], artifacts[r.name][1].options)
+               for r in chosen if quality[r.name].holds}  # fmt: skip
+    speeds: dict[str, Speed] = {}
+    fastest = ""
+    if AUTO in explicit:
+        if not any(r.auto for r, _, _ in holding.values()):
+            raise BundleError(
+                f"bundle {request.name} was not built: no candidate holds the threshold",
+                [_quality_problem(quality[r.name], r, artifacts[r.name][1]) for r in chosen],
+            )
+        speeds = family.time(holding, _report(tell, AUTO, 0.0, 1.0))
+        fastest = min(
+            (name for name in speeds if holding[name][0].auto),
+            key=lambda name: speeds[name].score_ms,
+        )
+        tell(AUTO, 1.0, f"{fastest} is the fastest that holds its threshold")
+    rows = []
+    for recipe in chosen:
+        size = _size(artifacts[recipe.name][0])
+        speed = speeds.get(recipe.name)
+        if recipe.name == fastest:
+            reason = "fastest that holds the threshold"
+        elif recipe.name in explicit:
+            reason = "asked for by name"
+        elif not quality[recipe.name].holds:
+            reason = "quality under the threshold"
+        else:
+            reason = "slower"
+        rows.append(
+            Candidate(
+                variant=recipe.name,
+                megabytes=round(size / 1e6, 2),
+                times_smaller=round(family.reference_size / size, 2),
+                quality=quality[recipe.name],
+                score_ms=round(speed.score_ms, 3) if speed else None,
+                milliseconds={k: round(v, 3) for k, v in speed.detail.items()} if speed else {},
+                chosen=recipe.name == fastest or recipe.name in explicit,
+                reason=reason,
+            )
+        )
+    return rows
+
+
+def _pack(
+    root: Path,
+    request: Request,
+    resolved: Resolved,
+    family: Family,
+    chosen: Sequence[Recipe],
+    artifacts: dict[str, tuple[Path, _Artifact]],
+    candidates: Sequence[Candidate],
+    started: float,
+) -> Result:
+    """Copies what was chosen into a new folder and gives it its name, the digest, last."""
+    partial = Path(tempfile.mkdtemp(dir=_folder(root, "work")))
+    try:
+        tokenizer = partial / "tokenizer"
+        tokenizer.mkdir()
+        family.write_tokenizer(tokenizer)
+        variants = []
+        for recipe, row in zip(chosen, candidates, strict=True):
+            if not row.chosen:
+                continue
+            made, artifact = artifacts[recipe.name]
+            folder = partial / "variants" / recipe.name
+            # A copy, not a link: a bundle that is damaged must not damage the cache with it.
+            shutil.copytree(made, folder)
+            files = tuple(entry_of(partial, path) for path in _files(folder))
+            variants.append(
+                Variant(
+                    name=recipe.name,
+                    engine=recipe.engine,
+                    precision=recipe.precision,
+                    files=files,
+                    size=sum(entry.size for entry in files),
+                    reference_size=family.reference_size,
+                    quality=row.quality,
+                    tools=artifact.tools,
+                    options=artifact.options,
+                )
+            )
+        manifest = Manifest(
+            schema=SCHEMA,
+            name=request.name,
+            task=msgspec.convert(family.task, Task),
+            architecture=family.architecture,
+            source=resolved.source,
+            max_tokens=family.max_tokens,
+            dimensions=family.dimensions,
+            tokenizer=tuple(entry_of(partial, path) for path in _files(tokenizer)),
+            variants=tuple(variants),
+            eos_token_ids=family.eos_token_ids,
+        )
+        (partial / MANIFEST).write_bytes(manifest.to_bytes())
+        report = BuildReport(
+            bundle_digest=manifest.digest,
+            machine=machine(),
+            seconds=round(time.monotonic() - started, 2),
+            # Linux counts in KiB (getrusage(2)).
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            candidates=tuple(candidates),
+        )
+        (partial / BUILD_REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+        for path in _files(partial):
+            path.chmod(0o444)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        final = cache.bundle_path(root, manifest.digest)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.exists():
+            # Another request made the same content, or what lies there no longer verifies.
+            shutil.rmtree(final)
+        partial.chmod(0o755)
+        partial.replace(final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Result(final, manifest, report, cached=False)
+
+
+def load_report(bundle: Path) -> BuildReport | None:
+    """The build report beside a manifest; None where the bundle came without it."""
+    path = bundle / BUILD_REPORT
+    return msgspec.json.decode(path.read_bytes(), type=BuildReport) if path.is_file() else None
+
+
+def _finished(root: Path, key: str) -> Result | None:
+    note = root / "builds" / f"{key}.json"
+    if not note.is_file():
+        return None
+    path = cache.bundle_path(root, msgspec.json.decode(note.read_bytes())["digest"])
+    try:
+        manifest = verify(path)
+    except BundleError:
+        return None  # gone or damaged since: it is built again
+    report = load_report(path)
+    return Result(path, manifest, report, cached=True) if report else None
+
+
+def _build_key(request: Request, resolved: Resolved, chosen: Sequence[Recipe]) -> str:
+    return cache.key_of(
+        request=msgspec.to_builtins(request),
+        source=resolved.source.sha256,
+        recipes={recipe.name: [_tools(recipe), recipe.threshold] for recipe in chosen},
+        revision=_RECIPE_REVISION,
+        # Only a choice by speed depends on where it was made.
+        machine=machine() if AUTO in request.variants else "",
+    )
+
+
+def _quality(request: Request, recipe: Recipe, artifact: _Artifact) -> Quality:
+    threshold = request.quality_threshold
+    return msgspec.convert(
+        {
+            "metric": artifact.metric,
+            "value": artifact.value,
+            "worst": artifact.worst,
+            "threshold": recipe.threshold if threshold is None else threshold,
+            "samples": artifact.samples,
+        },
+        Quality,
+    )
+
+
+def _quality_problem(quality: Quality, recipe: Recipe, artifact: _Artifact) -> Problem:
+    relation = "at least" if quality.metric == "cosine" else "at most"
+    return Problem(
+        f"quality_threshold of {recipe.name}",
+        f"{quality.metric} {quality.value:.4f}",
+        f"{relation} {quality.threshold:.4f} over {quality.samples} samples "
+        f"(worst {quality.worst:.4f}: {artifact.worst_sample!r})",
+        "choose another variant, or lower quality_threshold if that is good enough for you",
+    )
+
+
+def _tools(recipe: Recipe) -> dict[str, str]:
+    try:
+        return {tool: version(tool) for tool in recipe.tools}
+    except PackageNotFoundError:
+        raise MissingExtra(f"variant {recipe.name}", "quantize") from None
+
+
+def _report(tell: Progress, step: str, start: float, end: float) -> Report:
+    return lambda fraction, message: tell(step, start + (end - start) * fraction, message)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in _files(folder))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _folder(root: Path, name: str) -> Path:
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _lock(root: Path, key: str) -> FileLock:
+    return FileLock(_folder(root, "locks") / f"{key[:32]}.lock")
