@@ -1,0 +1,165 @@
+"""`sixways:index:Bundle`: builds a bundle as part of an update."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from sixways.plugin.resource import Call, Changes, Resource, Values, unexpected
+from sixways.plugin.values import UNKNOWN, is_unknown
+from sixways_bundle import BundleError, Manifest, Problem
+from sixways_bundle.build import AUTO, Request, Result, find, plan
+from sixways_bundle.verify import verify
+from sixways_bundle.worker import build_in_child
+
+_INPUTS = ("name", "source", "variants", "qualityThreshold", "sourceSha256")
+_OUTPUTS = ("digest", "path", "size", "referenceSize", "quality", "builtVariants")
+
+
+class BundleResource(Resource):
+    """A bundle in this machine's cache, identified by its digest.
+
+    Every input is part of what the bundle is, so a changed one makes a new bundle; the old one
+    goes only after everything that used it has moved.
+    """
+
+    token = "sixways:index:Bundle"  # noqa: S105 - a type token, no secret
+
+    def check(self, call: Call, inputs: Values) -> tuple[Values, list[Problem]]:
+        """Checks all inputs and adds the digest of the source, so that a preview sees it change."""
+        problems = unexpected(inputs, _INPUTS)
+        checked = {"name": call.name, "variants": [AUTO], **inputs}
+        if "source" not in checked:
+            accepted = "package:<name>, file:<path> or hf:<org>/<name>@<revision>"
+            problems.append(Problem("source", "", accepted, "say where the model is"))
+        if isinstance(checked["variants"], str):
+            checked["variants"] = [checked["variants"]]
+        # A model on a hub is fetched when it is built: a preview downloads nothing.
+        remote = str(checked.get("source", "")).startswith("hf:")
+        if not problems and not is_unknown(checked) and not remote:
+            try:
+                resolved, _ = plan(_request(checked))
+                checked["sourceSha256"] = resolved.source.sha256
+            except BundleError as error:
+                renamed = {"variant": "variants", "quality_threshold": "qualityThreshold"}
+                problems += [
+                    Problem(renamed.get(p.field, p.field), p.value, p.accepted, p.fix)
+                    for p in error.problems
+                ] or [Problem("source", str(checked["source"]), error.message)]
+        return checked, problems
+
+    def diff(self, call: Call, state: Values, inputs: Values) -> Changes:
+        """Any changed input makes another bundle."""
+        return Changes(replace=[n for n in _INPUTS if state.get(n) != inputs.get(n)])
+
+    def create(self, call: Call, inputs: Values, *, preview: bool) -> tuple[str, Values]:
+        """Builds it, or finds it in the cache; a preview says which of the two it will be."""
+        if preview:
+            found = None if is_unknown(inputs) else self._cached(inputs)
+            if found is None:
+                return "", {**inputs, **dict.fromkeys(_OUTPUTS, UNKNOWN)}
+            return "", {**inputs, **_outputs(found)}
+        progress = _Progress(call)
+        try:
+            result = build_in_child(
+                _request(inputs), progress=progress, on_start=lambda child: _watch(child, call)
+            )
+        except BundleError:
+            if call.cancelled.is_set():
+                raise BundleError(f"the build of {call.name} was cancelled") from None
+            raise
+        if not result.cached:
+            call.log("info", _summary(result), False)
+        return result.manifest.digest, {**inputs, **_outputs(result)}
+
+    def read(self, call: Call, resource_id: str, state: Values) -> Values | None:
+        """The same state while every byte verifies; else None, so that it is built again."""
+        try:
+            verify(Path(state["path"]), digest=resource_id)
+        except BundleError as error:
+            call.log("warning", f"{error}\nThe next update builds it again.", False)
+            return None
+        return state
+
+    def update(self, call: Call, state: Values, inputs: Values, *, preview: bool) -> Values:
+        """Never asked for: every change is a replacement."""
+        raise BundleError("a bundle is never changed in place")
+
+    def delete(self, call: Call, resource_id: str, state: Values) -> None:
+        """Leaves the cache as it is: it is shared, and `make down` names it."""
+
+    @staticmethod
+    def _cached(inputs: Values) -> Result | None:
+        try:
+            return find(_request(inputs))
+        except BundleError:
+            return None  # the update itself will say it
+
+
+class _Progress:
+    """Shows each step, at most twice a second unless the step changes."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._last = ("", 0.0)
+
+    def __call__(self, step: str, fraction: float, message: str) -> None:
+        now = time.monotonic()
+        if step != self._last[0] or now - self._last[1] > 0.5 or fraction >= 1:
+            self._last = (step, now)
+            self._call.status(f"{step} {fraction:4.0%} {message}")
+
+
+def _watch(child: subprocess.Popen[bytes], call: Call) -> None:
+    """Ends the child when the user interrupts the update."""
+
+    def wait() -> None:
+        while child.poll() is None:
+            if call.cancelled.wait(0.5):
+                child.terminate()
+                return
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _request(inputs: Values) -> Request:
+    return Request(
+        name=str(inputs["name"]),
+        source=str(inputs["source"]),
+        variants=tuple(str(name) for name in inputs["variants"]),
+        quality_threshold=inputs.get("qualityThreshold"),
+    )
+
+
+def _outputs(result: Result) -> Values:
+    manifest: Manifest = result.manifest
+    return {
+        "digest": manifest.digest,
+        "path": str(result.path),
+        "size": sum(variant.size for variant in manifest.variants),
+        "referenceSize": manifest.variants[0].reference_size,
+        "quality": [
+            {
+                "variant": variant.name,
+                "metric": variant.quality.metric,
+                "value": variant.quality.value,
+                "worst": variant.quality.worst,
+                "threshold": variant.quality.threshold,
+                "samples": variant.quality.samples,
+            }
+            for variant in manifest.variants
+        ],
+        "builtVariants": [variant.name for variant in manifest.variants],
+    }
+
+
+def _summary(result: Result) -> str:
+    chosen = ", ".join(
+        f"{v.name}: {v.size / 1e6:.1f} MB, {v.reference_size / v.size:.2f}x smaller, "
+        f"{v.quality.metric} {v.quality.value:.4f}"
+        for v in result.manifest.variants
+    )
+    peak = result.report.peak_memory_bytes / 1e9
+    return f"built in {result.report.seconds:.0f} s, peak memory {peak:.1f} GB; {chosen}"

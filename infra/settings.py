@@ -1,0 +1,144 @@
+"""The stack's settings, typed and checked: every mistake is reported, and all at once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+
+from sixways_bundle import Problem
+
+_WAYS = ("local",)
+_KEYS = ("way", "host", "port", "apiKey", "models")
+_MODEL_KEYS = ("name", "source", "variant", "qualityThreshold")
+
+
+class SettingsError(Exception):
+    """The stack's settings are wrong; lists every problem."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """One entry of `sixways:models`."""
+
+    name: str
+    source: str
+    variant: str = "auto"
+    quality_threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a stack; see `infra/stacks/` for examples."""
+
+    way: str
+    models: tuple[ModelSettings, ...]
+    host: str = "127.0.0.1"
+    port: int = 5000
+    api_key: pulumi.Output[str] | None = None
+
+
+def load_settings() -> Settings:
+    """Reads the settings of the current stack.
+
+    Raises:
+        SettingsError: something is missing, unknown or of the wrong type.
+    """
+    config = pulumi.Config("sixways")
+    stack = pulumi.get_stack()
+    problems = [
+        Problem(f"sixways:{key}", value, ", ".join(f"sixways:{k}" for k in _KEYS),
+                f"pulumi config rm sixways:{key}")
+        for key, value in _unknown_keys().items()
+    ]  # fmt: skip
+    way = config.get("way") or ""
+    if way not in _WAYS:
+        problems.append(
+            Problem(
+                "sixways:way", way, ", ".join(_WAYS), f"pulumi config set sixways:way {_WAYS[0]}"
+            )
+        )
+    host, port = config.get("host") or "127.0.0.1", _port(config.get("port"), problems)
+    models = _models(config.get("models"), problems)
+    if problems:
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        raise SettingsError(f"the settings of stack {stack} cannot be used:\n{lines}")
+    return Settings(way, models, host, port, config.get_secret("apiKey"))
+
+
+def _unknown_keys() -> dict[str, str]:
+    prefix = "sixways:"
+    given = {k.removeprefix(prefix): v for k, v in pulumi.runtime.config.CONFIG.items()
+             if k.startswith(prefix)}  # fmt: skip
+    return {key: value for key, value in sorted(given.items()) if key not in _KEYS}
+
+
+def _port(text: str | None, problems: list[Problem]) -> int:
+    if text is None:
+        return 5000
+    if text.isdecimal() and 1 <= int(text) <= 65535:
+        return int(text)
+    problems.append(
+        Problem("sixways:port", text, "a whole number from 1 to 65535",
+                "pulumi config set sixways:port 5000")
+    )  # fmt: skip
+    return 0
+
+
+def _models(text: str | None, problems: list[Problem]) -> tuple[ModelSettings, ...]:
+    field = "sixways:models"
+    accepted = "a list of models, each with name and source"
+    fix = "see infra/stacks/dev.yaml for an example"
+    try:
+        entries = json.loads(text or "[]")
+    except json.JSONDecodeError:
+        entries = None
+    if not isinstance(entries, list) or not entries:
+        problems.append(Problem(field, text or "", accepted, fix))
+        return ()
+    models = []
+    names: set[str] = set()
+    for index, entry in enumerate(entries):
+        here = f"{field}[{index}]"
+        found = _model(here, entry, fix)
+        if isinstance(found, ModelSettings):
+            if found.name in names:
+                problems.append(
+                    Problem(f"{here}.name", found.name, "each name once", "rename one of them")
+                )
+            names.add(found.name)
+            models.append(found)
+        else:
+            problems += found
+    return tuple(models)
+
+
+def _model(here: str, entry: Any, fix: str) -> ModelSettings | list[Problem]:
+    if not isinstance(entry, dict):
+        return [Problem(here, str(entry), "a mapping with name and source", fix)]
+    problems = [
+        Problem(f"{here}.{key}", str(entry[key]), ", ".join(_MODEL_KEYS), "correct or remove it")
+        for key in sorted(set(entry) - set(_MODEL_KEYS))
+    ]
+    for key in ("name", "source", "variant"):
+        value = entry.get(key)
+        if value is None and key == "variant":
+            continue
+        if not isinstance(value, str) or not value:
+            problems.append(Problem(f"{here}.{key}", str(value or ""), "a text", fix))
+    threshold = entry.get("qualityThreshold")
+    if threshold is not None and (
+        isinstance(threshold, bool) or not isinstance(threshold, int | float)
+    ):
+        problems.append(
+            Problem(f"{here}.qualityThreshold", str(threshold), "a number, e.g. 0.995",
+                    "leave it out for the default")
+        )  # fmt: skip
+    if problems:
+        return problems
+    return ModelSettings(
+        entry["name"], entry["source"], entry.get("variant", "auto"),
+        None if threshold is None else float(threshold),
+    )  # fmt: skip
