@@ -1,6 +1,7 @@
 """The program: reads the stack's settings and calls its way."""
 
 import pulumi
+
 from settings import SettingsError, load_settings
 from ways import WAYS
 

@@ -70,7 +70,7 @@ def load_settings() -> Settings:
 
 def _unknown_keys() -> dict[str, str]:
     prefix = "sixways:"
-    given = {k.removeprefix(prefix): v for k, v in pulumi.runtime.config.CONFIG.items()
+    given = {k.removeprefix(prefix): v for k, v in pulumi.runtime.config.CONFIG.get().items()
              if k.startswith(prefix)}  # fmt: skip
     return {key: value for key, value in sorted(given.items()) if key not in _KEYS}
 

@@ -6,7 +6,6 @@ import pulumi
 
 from sixways.naming import PluginResource
 
-
 _OUTPUTS = (
     "name",
     "digest",

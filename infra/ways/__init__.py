@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 import pulumi
-from settings import Settings
 
+from settings import Settings
 from ways import local
 
 

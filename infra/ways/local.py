@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from settings import Settings
-
 from sixways import Bundle, LocalEndpoint
 from sixways.bundle import BundleArgs
 from sixways.local.endpoint import LocalEndpointArgs, ServedModelArgs

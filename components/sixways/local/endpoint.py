@@ -7,7 +7,6 @@ import pulumi
 
 from sixways.naming import PluginResource
 
-
 _OUTPUTS = (
     "url",
     "health_url",

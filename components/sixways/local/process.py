@@ -195,8 +195,7 @@ def require_free(host: str, port: int) -> None:
 def _holder(port: int) -> str:
     try:
         for connection in psutil.net_connections("tcp"):
-            address = connection.laddr
-            here = bool(address) and address[1] == port
+            here = (connection.laddr or (None, None))[1] == port
             if here and connection.status == psutil.CONN_LISTEN and connection.pid:
                 command = " ".join(psutil.Process(connection.pid).cmdline())[:80]
                 return f" (pid {connection.pid} listens there: {command})"

@@ -36,6 +36,14 @@ class SixwaysProvider(p.Provider):
         resources: dict[str, dict[str, object]] = {token: {} for token in self._resources}
         return p.GetSchemaResponse(json.dumps({"name": "sixways", "resources": resources}))
 
+    async def check_config(self, request: p.CheckRequest) -> p.CheckResponse:
+        """The plugin has no settings. What stands under `sixways:` is the program's."""
+        return p.CheckResponse(inputs={})
+
+    async def diff_config(self, request: p.DiffRequest) -> p.DiffResponse:
+        """Nothing to differ."""
+        return p.DiffResponse(changes=False)
+
     async def check(self, request: p.CheckRequest) -> p.CheckResponse:
         """Fills in defaults and reports every bad input at once."""
         resource, call = self._resource(request.urn)
