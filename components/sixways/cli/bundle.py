@@ -1,0 +1,188 @@
+"""`sixways bundle`: build, verify, show, sign."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from sixways_bundle import Manifest
+
+if TYPE_CHECKING:
+    from sixways_bundle.build import BuildReport, Result
+
+app = typer.Typer(help="Build, verify, show and sign bundles.", no_args_is_help=True)
+_out = Console()
+
+BundleFolder = Annotated[Path, typer.Argument(help="The bundle's folder.")]
+
+
+@app.command()
+def build(
+    source: Annotated[str, typer.Argument(help="package:NAME, file:PATH or hf:ORG/NAME@REVISION.")],
+    name: Annotated[str, typer.Option(help="The bundle's name, and the model's in requests.")],
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="A variant to build, or auto; may be given several times. [auto]"),
+    ] = None,
+    quality_threshold: Annotated[
+        float | None,
+        typer.Option(help="Least mean cosine (encoder) or largest perplexity ratio (LLM)."),
+    ] = None,
+) -> None:
+    """Builds a bundle into the cache and prints its folder."""
+    from sixways_bundle.build import AUTO, Request
+    from sixways_bundle.worker import build_in_child
+
+    request = Request(
+        name=name,
+        source=source,
+        variants=tuple(variant or [AUTO]),
+        quality_threshold=quality_threshold,
+    )
+    with _Bars() as bars:
+        result = build_in_child(request, progress=bars.show)
+    _print_report(result.manifest, result.report)
+    _print_result(result)
+
+
+@app.command()
+def verify(
+    bundle: BundleFolder,
+    digest: Annotated[str | None, typer.Option(help="The digest it must have.")] = None,
+    public_key: Annotated[
+        Path | None, typer.Option(help="Also check the signature with this public key (PEM).")
+    ] = None,
+) -> None:
+    """Reads every byte and names the first file that differs from the manifest."""
+    from sixways_bundle.sign import verify_signature
+    from sixways_bundle.verify import verify as check
+
+    manifest = check(bundle, digest=digest)
+    signed = ""
+    if public_key is not None:
+        verify_signature(bundle, public_key)
+        signed = f", signed by the holder of {public_key}"
+    size = sum(entry.size for entry in manifest.files) / 1e6
+    _out.print(f"{manifest.digest} verified: {len(manifest.files)} files, {size:.1f} MB{signed}",
+               highlight=False, soft_wrap=True)  # fmt: skip
+
+
+@app.command()
+def show(
+    bundle: BundleFolder,
+    json: Annotated[bool, typer.Option("--json", help="The manifest as it is.")] = False,
+) -> None:
+    """Shows what is in a bundle, how good it is and how it was chosen."""
+    from sixways_bundle.build import load_report
+
+    manifest = Manifest.load(bundle)
+    if json:
+        typer.echo(manifest.to_bytes())
+        return
+    source = manifest.source
+    _out.print(f"[bold]{manifest.name}[/]  {manifest.task}, {manifest.architecture}, "
+               f"up to {manifest.max_tokens} tokens", highlight=False)  # fmt: skip
+    _out.print(f"{manifest.digest}\nfrom {source.uri} ({source.revision}, {source.licence})",
+               highlight=False, soft_wrap=True)  # fmt: skip
+    report = load_report(bundle)
+    if report is not None and report.bundle_digest == manifest.digest:
+        _print_report(manifest, report)
+    else:
+        _print_variants(manifest)
+
+
+@app.command()
+def sign(
+    bundle: BundleFolder,
+    key: Annotated[Path, typer.Option(help="ECDSA private key in PEM.")],
+    password: Annotated[
+        str | None, typer.Option(envvar="SIXWAYS_KEY_PASSWORD", help="Opens an encrypted key.")
+    ] = None,
+) -> None:
+    """Signs a bundle; the signature lies beside the manifest."""
+    from sixways_bundle.sign import sign as write_signature
+
+    _out.print(f"signed: {write_signature(bundle, key, password=password)}",
+               highlight=False, soft_wrap=True)  # fmt: skip
+
+
+class _Bars:
+    """One bar a step, in the order in which the build comes to them."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:24}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[message]}"),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def show(self, step: str, fraction: float, message: str) -> None:
+        """Moves the bar of `step`."""
+        if step not in self._tasks:
+            self._tasks[step] = self._progress.add_task(step, total=1.0, message=message)
+        self._progress.update(self._tasks[step], completed=fraction, message=message)
+
+
+def _print_report(manifest: Manifest, report: BuildReport) -> None:
+    shapes = list(dict.fromkeys(key for row in report.candidates for key in row.milliseconds))
+    table = Table(title=f"{manifest.name} on {report.machine}", title_justify="left")
+    table.add_column("variant")
+    for column in ("MB", "times smaller", "quality", "worst", "threshold"):
+        table.add_column(column, justify="right")
+    for shape in shapes:
+        table.add_column(f"ms, {shape}", justify="right")
+    table.add_column("")
+    for row in report.candidates:
+        quality = row.quality
+        table.add_row(
+            row.variant, f"{row.megabytes:.1f}", f"{row.times_smaller:.2f}",
+            f"{quality.metric} {quality.value:.4f}", f"{quality.worst:.4f}",
+            f"{quality.threshold:.3f}",
+            *(f"{row.milliseconds[s]:.2f}" if s in row.milliseconds else "" for s in shapes),
+            row.reason, style="bold" if row.chosen else "dim",
+        )  # fmt: skip
+    _out.print(table)
+
+
+def _print_variants(manifest: Manifest) -> None:
+    for variant in manifest.variants:
+        quality = variant.quality
+        _out.print(
+            f"{variant.name}: {variant.size / 1e6:.1f} MB, "
+            f"{variant.reference_size / variant.size:.2f} times smaller, "
+            f"{quality.metric} {quality.value:.4f} (threshold {quality.threshold})",
+            highlight=False,
+        )
+
+
+def _print_result(result: Result) -> None:
+    made = (
+        "built before; nothing to do" if result.cached
+        else f"built in {result.report.seconds:.0f} s, "
+        f"peak memory {result.report.peak_memory_bytes / 1e9:.1f} GB"
+    )  # fmt: skip
+    _out.print(made, highlight=False)
+    typer.echo(result.manifest.digest)
+    typer.echo(result.path)

@@ -1,0 +1,71 @@
+"""`sixways serve`: the model server on given bundles, without Pulumi."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sixways_bundle import Manifest
+
+
+def serve(
+    bundles: Annotated[
+        list[str], typer.Argument(metavar="BUNDLE...", help="Folders of bundles, or NAME=FOLDER.")
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="TCP port; 0 takes a free one.")] = 5000,
+    variant: Annotated[
+        str | None, typer.Option(help="The variant to serve, if every bundle has it.")
+    ] = None,
+    keys_file: Annotated[
+        Path | None, typer.Option(help="JSON with named key hashes. [a new key, printed once]")
+    ] = None,
+    public_key: Annotated[
+        Path | None, typer.Option(help="Serve only bundles signed by the holder of this key.")
+    ] = None,
+) -> None:
+    """Serves bundles over HTTP: OpenAI and Open Inference V2 on one port."""
+    from sixways_bundle.errors import MissingExtra
+
+    try:
+        from sixways_server.serve import run
+
+        from sixways_server.config import load_config
+    except ImportError as error:
+        raise MissingExtra(f"the model server ({error.name} is missing)", "server") from None
+
+    models = []
+    for given in bundles:
+        name, _, folder = given.rpartition("=")
+        manifest = Manifest.load(Path(folder))
+        models.append({"name": name or manifest.name, "path": folder, "variant": variant})
+    with tempfile.TemporaryDirectory(prefix="sixways-") as own:
+        if keys_file is None:
+            keys_file = Path(own) / "keys.json"
+            _new_key(keys_file)
+        config: dict[str, Any] = {
+            "models": models,
+            "host": host,
+            "port": port,
+            "keys_file": str(keys_file),
+        }
+        if public_key is not None:
+            config["public_key"] = str(public_key)
+        path = Path(own) / "server.json"
+        path.write_text(json.dumps(config))
+        code = run(load_config(path))
+    sys.exit(code)
+
+
+def _new_key(path: Path) -> None:
+    key = secrets.token_urlsafe(32)
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    path.write_text(json.dumps({"keys": [{"name": "default", "sha256": digest}]}))
+    typer.echo(f"API key of this run: {key}", err=True)
