@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import re
 import resource
 import shutil
@@ -27,6 +26,7 @@ from sixways_bundle import cache
 from sixways_bundle.errors import BundleError, MissingExtra, Problem
 from sixways_bundle.manifest import MANIFEST, SCHEMA, Manifest, Quality, Task, Variant
 from sixways_bundle.quantize.base import Family, Recipe, Report, Speed
+from sixways_bundle.report import BuildReport, Candidate, load_report, machine
 from sixways_bundle.sources import Kind, Resolved, resolve
 from sixways_bundle.verify import BUILD_REPORT, entry_of, verify
 
@@ -47,32 +47,6 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     source: str
     variants: tuple[str, ...] = (AUTO,)
     quality_threshold: float | None = None
-
-
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table that a choice was made from; times in milliseconds."""
-
-    variant: str
-    megabytes: float
-    times_smaller: float
-    quality: Quality
-    score_ms: float | None
-    milliseconds: dict[str, float]
-    chosen: bool
-    reason: str
-
-
-class BuildReport(msgspec.Struct, frozen=True, kw_only=True):
-    """`build.json`: what this machine measured. No part of the bundle's content.
-
-    `seconds` is the time the build took, `peak_memory_bytes` the most its process held.
-    """
-
-    bundle_digest: str
-    machine: str
-    seconds: float
-    peak_memory_bytes: int
-    candidates: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True)
@@ -211,21 +185,6 @@ def build(
         )
         tell("pack", 1.0, result.manifest.digest)
         return result
-
-
-def machine() -> str:
-    """What decides how fast a variant runs here: processor, vector instructions, cores."""
-    model, flags = platform.processor() or platform.machine(), ""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        pairs = (line.partition(":") for line in info.read_text().split("\n\n")[0].splitlines())
-        fields = {name.strip(): value.strip() for name, _, value in pairs}
-        model = fields.get("model name", model)
-        present = set(fields.get("flags", "").split())
-        wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
-        flags = " ".join(flag for flag in wanted if flag in present)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{model}; {flags or 'no known vector extension'}; {cores} cores"
 
 
 def _open(resolved: Resolved) -> Family:
@@ -412,12 +371,6 @@ def _pack(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Result(final, manifest, report, cached=False)
-
-
-def load_report(bundle: Path) -> BuildReport | None:
-    """The build report beside a manifest; None where the bundle came without it."""
-    path = bundle / BUILD_REPORT
-    return msgspec.json.decode(path.read_bytes(), type=BuildReport) if path.is_file() else None
 
 
 def _finished(root: Path, key: str) -> Result | None:

@@ -16,9 +16,10 @@ from typing import IO
 
 import msgspec
 
-from sixways_bundle.build import Progress, Request, Result, build, load_report
+from sixways_bundle.build import Progress, Request, Result, build
 from sixways_bundle.errors import BundleError, Problem
 from sixways_bundle.manifest import Manifest
+from sixways_bundle.report import load_report
 
 
 class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):

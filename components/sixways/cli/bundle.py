@@ -19,7 +19,8 @@ from rich.table import Table
 from sixways_bundle import Manifest
 
 if TYPE_CHECKING:
-    from sixways_bundle.build import BuildReport, Result
+    from sixways_bundle.build import Result
+    from sixways_bundle.report import BuildReport
 
 app = typer.Typer(help="Build, verify, show and sign bundles.", no_args_is_help=True)
 _out = Console()
@@ -84,7 +85,7 @@ def show(
     json: Annotated[bool, typer.Option("--json", help="The manifest as it is.")] = False,
 ) -> None:
     """Shows what is in a bundle, how good it is and how it was chosen."""
-    from sixways_bundle.build import load_report
+    from sixways_bundle.report import load_report
 
     manifest = Manifest.load(bundle)
     if json:
