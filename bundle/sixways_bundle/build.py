@@ -13,7 +13,7 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -23,30 +23,17 @@ import msgspec
 from filelock import FileLock
 
 from sixways_bundle import cache
+from sixways_bundle.choose import AUTO, Artifact, Progress, Request, choose, files_of, step_report
 from sixways_bundle.errors import BundleError, MissingExtra, Problem
-from sixways_bundle.manifest import MANIFEST, SCHEMA, Manifest, Quality, Task, Variant
-from sixways_bundle.quantize.base import Family, Recipe, Report, Speed
+from sixways_bundle.manifest import MANIFEST, SCHEMA, Manifest, Task, Variant
+from sixways_bundle.quantize.base import Family, Recipe
 from sixways_bundle.report import BuildReport, Candidate, load_report, machine
 from sixways_bundle.sources import Kind, Resolved, resolve
 from sixways_bundle.verify import BUILD_REPORT, entry_of, verify
 
-AUTO = "auto"
+__all__ = ["AUTO", "Progress", "Request", "Result", "build", "find", "plan", "recipes"]
 _RECIPE_REVISION = 1
 """Raised when a recipe changes what it makes, so that cached variants are made again."""
-
-
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What to build.
-
-    `variants` are variant names; `auto` stands for the fastest candidate on this machine that
-    holds its threshold. `quality_threshold` replaces the recipes' own (a mean cosine for
-    encoders, a perplexity ratio for LLMs).
-    """
-
-    name: str
-    source: str
-    variants: tuple[str, ...] = (AUTO,)
-    quality_threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,22 +44,6 @@ class Result:
     manifest: Manifest
     report: BuildReport
     cached: bool
-
-
-Progress = Callable[[str, float, str], None]
-"""Told the step (`openvino-int8`), how far it is (0 to 1) and what it is doing."""
-
-
-class _Artifact(msgspec.Struct, frozen=True, kw_only=True):
-    """A made and measured variant in the cache, before a threshold is applied."""
-
-    metric: str
-    value: float
-    worst: float
-    samples: int
-    worst_sample: str
-    options: dict[str, str | int | float | bool]
-    tools: dict[str, str]
 
 
 def recipes(kind: Kind) -> tuple[Recipe, ...]:
@@ -176,7 +147,7 @@ def build(
                 recipe.name: _artifact(root, resolved, family, recipe, Path(work), tell)
                 for recipe in chosen
             }
-            candidates = _choose(request, family, chosen, artifacts, tell)
+            candidates = choose(request, family, chosen, artifacts, tell)
             tell("pack", 0.0, "pack and hash")
             result = _pack(root, request, resolved, family, chosen, artifacts, candidates, started)
         cache.write_atomically(
@@ -199,7 +170,7 @@ def _open(resolved: Resolved) -> Family:
 
 def _artifact(
     root: Path, resolved: Resolved, family: Family, recipe: Recipe, work: Path, tell: Progress
-) -> tuple[Path, _Artifact]:
+) -> tuple[Path, Artifact]:
     """The variant's folder in the cache, made and measured now if it is not there."""
     tools = _tools(recipe)
     key = cache.key_of(
@@ -209,16 +180,16 @@ def _artifact(
     note = folder.with_suffix(".json")
     with _lock(root, key):
         if note.is_file() and folder.is_dir():
-            artifact = msgspec.json.decode(note.read_bytes(), type=_Artifact)
+            artifact = msgspec.json.decode(note.read_bytes(), type=Artifact)
             tell(recipe.name, 1.0, "made and measured before")
             return folder, artifact
         partial = Path(tempfile.mkdtemp(dir=_folder(root, "work")))
         try:
-            options = family.make(recipe, partial, work, _report(tell, recipe.name, 0.0, 0.7))
+            options = family.make(recipe, partial, work, step_report(tell, recipe.name, 0.0, 0.7))
             measured = family.measure(
-                recipe, partial, options, work, _report(tell, recipe.name, 0.7, 1.0)
+                recipe, partial, options, work, step_report(tell, recipe.name, 0.7, 1.0)
             )
-            artifact = _Artifact(
+            artifact = Artifact(
                 metric=measured.metric,
                 value=round(measured.value, 6),
                 worst=round(measured.worst, 6),
@@ -237,73 +208,13 @@ def _artifact(
         return folder, artifact
 
 
-def _choose(
-    request: Request,
-    family: Family,
-    chosen: Sequence[Recipe],
-    artifacts: dict[str, tuple[Path, _Artifact]],
-    tell: Progress,
-) -> list[Candidate]:
-    """Applies thresholds, and lets the clock decide where `auto` was asked for."""
-    explicit = set(request.variants)
-    quality = {recipe.name: _quality(request, recipe, artifacts[recipe.name][1])
-               for recipe in chosen}  # fmt: skip
-    failed = [r for r in chosen if r.name in explicit and not quality[r.name].holds]
-    if failed:
-        raise BundleError(
-            f"bundle {request.name} was not built: quality under the threshold",
-            [_quality_problem(quality[r.name], r, artifacts[r.name][1]) for r in failed],
-        )
-    holding = {r.name: (r, artifacts[r.name][0], artifacts[r.name][1].options)
-               for r in chosen if quality[r.name].holds}  # fmt: skip
-    speeds: dict[str, Speed] = {}
-    fastest = ""
-    if AUTO in explicit:
-        if not any(r.auto for r, _, _ in holding.values()):
-            raise BundleError(
-                f"bundle {request.name} was not built: no candidate holds the threshold",
-                [_quality_problem(quality[r.name], r, artifacts[r.name][1]) for r in chosen],
-            )
-        speeds = family.time(holding, _report(tell, AUTO, 0.0, 1.0))
-        fastest = min(
-            (name for name in speeds if holding[name][0].auto),
-            key=lambda name: speeds[name].score_ms,
-        )
-        tell(AUTO, 1.0, f"{fastest} is the fastest that holds its threshold")
-    rows = []
-    for recipe in chosen:
-        size = _size(artifacts[recipe.name][0])
-        speed = speeds.get(recipe.name)
-        if recipe.name == fastest:
-            reason = "fastest that holds the threshold"
-        elif recipe.name in explicit:
-            reason = "asked for by name"
-        elif not quality[recipe.name].holds:
-            reason = "quality under the threshold"
-        else:
-            reason = "slower"
-        rows.append(
-            Candidate(
-                variant=recipe.name,
-                megabytes=round(size / 1e6, 2),
-                times_smaller=round(family.reference_size / size, 2),
-                quality=quality[recipe.name],
-                score_ms=round(speed.score_ms, 3) if speed else None,
-                milliseconds={k: round(v, 3) for k, v in speed.detail.items()} if speed else {},
-                chosen=recipe.name == fastest or recipe.name in explicit,
-                reason=reason,
-            )
-        )
-    return rows
-
-
 def _pack(
     root: Path,
     request: Request,
     resolved: Resolved,
     family: Family,
     chosen: Sequence[Recipe],
-    artifacts: dict[str, tuple[Path, _Artifact]],
+    artifacts: dict[str, tuple[Path, Artifact]],
     candidates: Sequence[Candidate],
     started: float,
 ) -> Result:
@@ -321,7 +232,7 @@ def _pack(
             folder = partial / "variants" / recipe.name
             # A copy, not a link: a bundle that is damaged must not damage the cache with it.
             shutil.copytree(made, folder)
-            files = tuple(entry_of(partial, path) for path in _files(folder))
+            files = tuple(entry_of(partial, path) for path in files_of(folder))
             variants.append(
                 Variant(
                     name=recipe.name,
@@ -343,7 +254,7 @@ def _pack(
             source=resolved.source,
             max_tokens=family.max_tokens,
             dimensions=family.dimensions,
-            tokenizer=tuple(entry_of(partial, path) for path in _files(tokenizer)),
+            tokenizer=tuple(entry_of(partial, path) for path in files_of(tokenizer)),
             variants=tuple(variants),
             eos_token_ids=family.eos_token_ids,
         )
@@ -357,7 +268,7 @@ def _pack(
             candidates=tuple(candidates),
         )
         (partial / BUILD_REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(report)))
-        for path in _files(partial):
+        for path in files_of(partial):
             path.chmod(0o444)
             with path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -397,48 +308,11 @@ def _build_key(request: Request, resolved: Resolved, chosen: Sequence[Recipe]) -
     )
 
 
-def _quality(request: Request, recipe: Recipe, artifact: _Artifact) -> Quality:
-    threshold = request.quality_threshold
-    return msgspec.convert(
-        {
-            "metric": artifact.metric,
-            "value": artifact.value,
-            "worst": artifact.worst,
-            "threshold": recipe.threshold if threshold is None else threshold,
-            "samples": artifact.samples,
-        },
-        Quality,
-    )
-
-
-def _quality_problem(quality: Quality, recipe: Recipe, artifact: _Artifact) -> Problem:
-    relation = "at least" if quality.metric == "cosine" else "at most"
-    return Problem(
-        f"quality_threshold of {recipe.name}",
-        f"{quality.metric} {quality.value:.4f}",
-        f"{relation} {quality.threshold:.4f} over {quality.samples} samples "
-        f"(worst {quality.worst:.4f}: {artifact.worst_sample!r})",
-        "choose another variant, or lower quality_threshold if that is good enough for you",
-    )
-
-
 def _tools(recipe: Recipe) -> dict[str, str]:
     try:
         return {tool: version(tool) for tool in recipe.tools}
     except PackageNotFoundError:
         raise MissingExtra(f"variant {recipe.name}", "quantize") from None
-
-
-def _report(tell: Progress, step: str, start: float, end: float) -> Report:
-    return lambda fraction, message: tell(step, start + (end - start) * fraction, message)
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in _files(folder))
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _folder(root: Path, name: str) -> Path:

@@ -76,7 +76,8 @@ def _package(name: str) -> tuple[Path, str, str]:
     root = Path(next(iter(spec.submodule_search_locations)))
     for distribution in importlib.metadata.packages_distributions().get(name, ()):
         meta = importlib.metadata.metadata(distribution)
-        licence = meta.get("License-Expression") or meta.get("License") or "unknown"
+        named = [meta[key] for key in ("License-Expression", "License") if key in meta]
+        licence = next(iter(named), "unknown")
         return root, f"{distribution}=={meta['Version']}", licence.splitlines()[0]
     return root, "", "unknown"
 
