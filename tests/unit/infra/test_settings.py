@@ -1,0 +1,84 @@
+"""The stack's settings: every mistake is named, all at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def program_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The program's modules are found as they are when Pulumi runs it."""
+    monkeypatch.syspath_prepend(str(ROOT / "infra"))
+    yield
+    for name in ("settings", "ways", "ways.local"):
+        sys.modules.pop(name, None)
+
+
+def load(**config: Any) -> Any:
+    """The settings of a stack with that configuration."""
+    from settings import load_settings
+
+    text = {k: v if isinstance(v, str) else json.dumps(v) for k, v in config.items()}
+    pulumi.runtime.set_all_config({f"sixways:{k}": v for k, v in text.items()})
+    return load_settings()
+
+
+MODEL = {"name": "minilm", "source": "package:x"}
+
+
+def problems_of(**config: Any) -> str:
+    from settings import SettingsError
+
+    with pytest.raises(SettingsError) as error:
+        load(**config)
+    return str(error.value)
+
+
+def test_the_settings_of_stack_dev_are_accepted() -> None:
+    stack = yaml.safe_load((ROOT / "infra/stacks/dev.yaml").read_text())["config"]
+    settings = load(**{key.removeprefix("sixways:"): value for key, value in stack.items()})
+    assert settings.way == "local"
+    assert [m.name for m in settings.models] == ["minilm", "smollm2"]
+    assert settings.models[0].variant == "auto"
+
+
+def test_an_unknown_way_names_those_that_exist_and_the_fix() -> None:
+    text = problems_of(way="moon", models=[MODEL])
+    assert "sixways:way: 'moon' is not accepted; accepted: local" in text
+    assert "pulumi config set sixways:way local" in text
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    text = problems_of(
+        way="moon", port="http", prot="5000", models=[{"name": "a"}, {"source": 3, "name": "a"}]
+    )
+    for field in ("sixways:way", "sixways:port", "sixways:prot", "models[0].source",
+                  "models[1].source"):  # fmt: skip
+        assert field in text
+
+
+@pytest.mark.parametrize("models", ["", "minilm", [], ["minilm"], {"name": "x"}])
+def test_models_that_are_no_list_of_models_point_to_the_example(models: Any) -> None:
+    text = problems_of(way="local", models=models)
+    assert "sixways:models" in text
+    assert "infra/stacks/dev.yaml" in text
+
+
+def test_a_model_named_twice_is_refused() -> None:
+    assert "each name once" in problems_of(way="local", models=[MODEL, MODEL])
+
+
+@pytest.mark.parametrize("threshold", ["high", True])
+def test_a_threshold_that_is_no_number_is_refused(threshold: Any) -> None:
+    text = problems_of(way="local", models=[{**MODEL, "qualityThreshold": threshold}])
+    assert "qualityThreshold" in text
