@@ -14,7 +14,8 @@ from sixways_bundle.build import AUTO, Request, Result, find, plan
 from sixways_bundle.verify import verify
 from sixways_bundle.worker import build_in_child
 
-_INPUTS = ("name", "source", "variants", "qualityThreshold", "sourceSha256")
+_INPUTS = ("name", "source", "variants", "qualityThreshold")
+_CHECKED = (*_INPUTS, "sourceSha256")
 _OUTPUTS = ("digest", "path", "size", "referenceSize", "quality", "builtVariants")
 
 
@@ -29,8 +30,9 @@ class BundleResource(Resource):
 
     def check(self, call: Call, inputs: Values) -> tuple[Values, list[Problem]]:
         """Checks all inputs and adds the digest of the source, so that a preview sees it change."""
-        problems = unexpected(inputs, _INPUTS)
-        checked = {"name": call.name, "variants": [AUTO], **inputs}
+        given = {name: value for name, value in inputs.items() if name != "sourceSha256"}
+        problems = unexpected(given, _INPUTS)
+        checked = {"name": call.name, "variants": [AUTO], **given}
         if "source" not in checked:
             accepted = "package:<name>, file:<path> or hf:<org>/<name>@<revision>"
             problems.append(Problem("source", "", accepted, "say where the model is"))
@@ -38,7 +40,7 @@ class BundleResource(Resource):
             checked["variants"] = [checked["variants"]]
         # A model on a hub is fetched when it is built: a preview downloads nothing.
         remote = str(checked.get("source", "")).startswith("hf:")
-        if not problems and not is_unknown(checked) and not remote:
+        if "source" in checked and not is_unknown(checked) and not remote:
             try:
                 resolved, _ = plan(_request(checked))
                 checked["sourceSha256"] = resolved.source.sha256
@@ -52,7 +54,7 @@ class BundleResource(Resource):
 
     def diff(self, call: Call, state: Values, inputs: Values) -> Changes:
         """Any changed input makes another bundle."""
-        return Changes(replace=[n for n in _INPUTS if state.get(n) != inputs.get(n)])
+        return Changes(replace=[n for n in _CHECKED if state.get(n) != inputs.get(n)])
 
     def create(self, call: Call, inputs: Values, *, preview: bool) -> tuple[str, Values]:
         """Builds it, or finds it in the cache; a preview says which of the two it will be."""
