@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from pulumi.provider.experimental.property_value import PropertyValue, PropertyValueType
+from pulumi.runtime import rpc
 
 
 class _Unknown:
@@ -43,7 +44,8 @@ def wrap(values: Mapping[str, Any], secrets: Collection[str] = ()) -> dict[str, 
 
 def _plain(value: PropertyValue) -> Any:
     kind, inner = value.type, value.value
-    if kind is PropertyValueType.COMPUTED:
+    # On the wire an unknown value is a text that nothing else is.
+    if kind is PropertyValueType.COMPUTED or inner == rpc.UNKNOWN:
         return UNKNOWN
     if kind is PropertyValueType.MAP and isinstance(inner, Mapping):
         return plain(inner)
@@ -56,7 +58,7 @@ def _plain(value: PropertyValue) -> Any:
 
 def _wrap(value: Any) -> PropertyValue:
     if value is UNKNOWN:
-        return PropertyValue.computed()
+        return PropertyValue(rpc.UNKNOWN)  # the SDK reads computed values and cannot write them
     if value is None:
         return PropertyValue.null()
     if isinstance(value, Mapping):
