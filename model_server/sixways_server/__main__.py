@@ -1,0 +1,5 @@
+"""`python -m sixways_server --config FILE`"""
+
+from sixways_server.serve import main
+
+raise SystemExit(main())

@@ -1,0 +1,159 @@
+"""The listening socket, and how a successor gets it.
+
+A server with a handover path listens there on a unix socket. Whoever connects (same user only)
+gets a duplicate of the TCP socket, so both processes accept from one queue: no moment without a
+listener, and no connection is reset because the process that would have taken it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import struct
+from pathlib import Path
+
+from sixways_bundle.errors import BundleError, Problem
+
+_BACKLOG = 2048
+_ANSWER_SECONDS = 5.0
+_GREETING = b"sixways listening socket"
+_log = logging.getLogger("sixways.handover")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A new listening socket; port 0 picks a free one.
+
+    Raises:
+        BundleError: the address is taken or not one of this machine's.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise BundleError(
+            "the server cannot listen",
+            [Problem("host", host, f"an address of this machine ({error.strerror})")],
+        ) from None
+    try:
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except PermissionError:
+        raise BundleError(
+            "the server may not listen on this port",
+            [Problem("port", str(port), "1024 to 65535 for a user that is not root")],
+        ) from None
+    except OSError as error:
+        if error.errno != 98:
+            raise BundleError(
+                "the server cannot listen",
+                [Problem("host", host, f"an address of this machine ({error.strerror})")],
+            ) from None
+        raise BundleError(
+            f"port {port} is taken by {_holder(port)}",
+            [Problem("port", str(port), "a free port",
+                     "stop the program that listens there, choose another port, or 0 for any")],
+        ) from None  # fmt: skip
+
+
+def receive(path: Path, host: str, port: int) -> socket.socket | None:
+    """The listening socket of the server that answers at `path`.
+
+    Returns:
+        None where nobody answers, or the socket is not the one for `host` and `port` (0: any).
+    """
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(_ANSWER_SECONDS)
+        try:
+            client.connect(os.fspath(path))
+            if _peer_user(client) not in (os.geteuid(), 0):
+                _log.warning("%s belongs to another user: its socket is not taken", path)
+                return None
+            greeting, descriptors, _, _ = socket.recv_fds(client, len(_GREETING), 1)
+        except OSError:
+            return None
+    if not descriptors:
+        return None
+    listener = socket.socket(fileno=descriptors[0])
+    if greeting == _GREETING and _is_for(listener, host, port):
+        return listener
+    listener.close()
+    return None
+
+
+class Donor:
+    """Gives the listening socket to whoever asks at `path`, until closed.
+
+    Taking over the path of a predecessor is one rename: no moment without a donor.
+
+    Args:
+        path: where to listen; made with mode 0600.
+        listener: what to give.
+    """
+
+    def __init__(self, path: Path, listener: socket.socket) -> None:
+        self._path = path
+        self._listener = listener
+        self._socket = socket.socket(socket.AF_UNIX)
+        fresh = path.with_name(f"{path.name}.{os.getpid()}")
+        fresh.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            self._socket.bind(os.fspath(fresh))
+        finally:
+            os.umask(before)
+        self._socket.listen(8)
+        self._socket.setblocking(False)
+        self._inode = fresh.stat().st_ino
+        fresh.replace(path)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket.fileno(), self._give)
+
+    def _give(self) -> None:
+        with contextlib.suppress(OSError):
+            client, _ = self._socket.accept()
+            with client:
+                if _peer_user(client) in (os.geteuid(), 0):
+                    socket.send_fds(client, [_GREETING], [self._listener.fileno()])
+
+    def close(self) -> None:
+        """Stops giving; removes the path unless a successor has taken it."""
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+        with contextlib.suppress(OSError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+
+def _peer_user(connection: socket.socket) -> int:
+    size = struct.calcsize("3i")
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    user: int = struct.unpack("3i", credentials)[1]
+    return user
+
+
+def _is_for(listener: socket.socket, host: str, port: int) -> bool:
+    try:
+        found = listener.getsockname()
+        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return False
+        wanted = {
+            address[4][0] for address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        }
+    except OSError:
+        return False
+    return found[0] in wanted and port in (0, found[1])
+
+
+def _holder(port: int) -> str:
+    import psutil
+
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                if connection.pid is None:
+                    break
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return "another program (of another user: its name is not visible)"
