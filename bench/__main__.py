@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.quantization import build_all
+from bench.quantization import build_all, build_auto
 from bench.start import start_to_ready
 from sixways_bundle.build import Result
 from sixways_bundle.report import machine
@@ -30,7 +30,7 @@ def main() -> None:
         for name, result in results.items():
             console.print(_quantization_table(name, result))
         console.print("start to ready", highlight=False)
-        starts = start_to_ready({name: result.path for name, result in results.items()})
+        starts = start_to_ready(build_auto(Path(folder)))
         table = Table("model", "seconds, median (min to max)", title="process start to ready")
         for name, figure in starts.items():
             table.add_row(name, str(figure))
