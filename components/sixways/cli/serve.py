@@ -37,7 +37,7 @@ def serve(
     try:
         from sixways_server.serve import run
 
-        from sixways_server.config import load_config
+        from sixways_server.config import ServerConfig
     except ImportError as error:
         raise MissingExtra(f"the model server ({error.name} is missing)", "server") from None
 
@@ -58,9 +58,7 @@ def serve(
         }
         if public_key is not None:
             config["public_key"] = str(public_key)
-        path = Path(own) / "server.json"
-        path.write_text(json.dumps(config))
-        code = run(load_config(path))
+        code = run(ServerConfig.from_dict(config))
     sys.exit(code)
 
 
