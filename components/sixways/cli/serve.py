@@ -35,9 +35,8 @@ def serve(
     from sixways_bundle.errors import MissingExtra
 
     try:
-        from sixways_server.serve import run
-
         from sixways_server.config import ServerConfig
+        from sixways_server.serve import run
     except ImportError as error:
         raise MissingExtra(f"the model server ({error.name} is missing)", "server") from None
 
