@@ -1,0 +1,1 @@
+"""Tests with the real Pulumi CLI, local state and real models."""
