@@ -31,6 +31,19 @@ def has_secrets(value: Any) -> bool:
     return isinstance(value, list) and any(has_secrets(inner) for inner in value)
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two settings mean the same: Pulumi writes `5000` back as `"5000"`."""
+    return _as_pulumi_writes(one) == _as_pulumi_writes(other)
+
+
+def _as_pulumi_writes(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _as_pulumi_writes(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_as_pulumi_writes(inner) for inner in value]
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def drop_salt(settings: Path) -> None:
     """Remove the salt's line and leave everything else, comments included, as it is."""
     lines = settings.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -207,7 +207,7 @@ def _remove_settings(checkout: Checkout) -> bool:
         return False
     content = settings_file.content(own)
     tracked = checkout.tracked_settings
-    if tracked.exists() and content == settings_file.content(tracked):
+    if tracked.exists() and settings_file.same(content, settings_file.content(tracked)):
         own.unlink()
         print(f"Removed {own.name}: it was as the tracked one.")
         return False

@@ -306,7 +306,8 @@ def checkout(tmp_path: Path) -> Checkout:
     )
     write(root / "infra" / "stacks")
     (root / "infra" / "stacks" / "dev.yaml").write_text(
-        "# Kept comment.\nconfig:\n  sixways:models:\n    - name: minilm\n"
+        "# A comment.\nconfig:\n  sixways:port: 5000\n  sixways:fast: true\n  sixways:rate: 0.5\n"
+        "  sixways:models:\n    - name: minilm\n      size: 3\n"
     )
     return Checkout(root, venv_bin())
 

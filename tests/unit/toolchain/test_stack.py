@@ -149,6 +149,13 @@ def test_a_secret_is_found_anywhere_in_the_settings() -> None:
     assert not settings_file.has_secrets({"config": {"secure": "no", "other": 1}})
 
 
+def test_settings_are_the_same_when_only_the_quotes_differ() -> None:
+    tracked = {"config": {"a:port": 5000, "a:on": True, "a:list": [{"n": 1}]}}
+    written = {"config": {"a:port": "5000", "a:on": "true", "a:list": [{"n": 1}]}}
+    assert settings_file.same(tracked, written)
+    assert not settings_file.same(tracked, {"config": {**written["config"], "a:port": "5001"}})
+
+
 def test_the_summary_offers_lines_for_the_models_that_are_served() -> None:
     outputs = {"url": "http://h:1", "api_key": "k"}
     both = {"config": {"sixways:models": [{"name": "minilm"}, {"name": "smollm2"}]}}
