@@ -48,7 +48,6 @@ def create_app(
     console.install(app, registry, metrics, page=with_console)
     app.add_exception_handler(RequestError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_error)
-    app.add_exception_handler(Exception, _answer_error)
     # The last one added is the first one asked.
     app.add_middleware(LimitBody, max_bytes=max_body_bytes)
     app.add_middleware(RequireKey, keys=keys)
@@ -91,8 +90,7 @@ async def _answer_error(request: Request, error: Exception) -> Response:
         response.headers.update(error.headers or {})
         return response
     if not isinstance(error, RequestError):
-        # What it was stands in the log, under the request's id; the caller learns no internals.
-        error = RequestError("the server failed on this request", status=500, code="internal")
+        raise error
     return error_response(request.url.path, error)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ import msgspec
 from sixways_bundle.errors import BundleError, Problem
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_UNIX_PATH_MAX = 107
-"""Longest path of a unix socket on Linux (`sun_path` less its final zero)."""
 DUMMY = "dummy:"
 
 
@@ -71,27 +68,6 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     linger_seconds: float = 6.0
     console: bool = True
     public_key: Path | None = None
-
-    @classmethod
-    def load(cls, path: Path) -> ServerConfig:
-        """Reads a JSON file; relative paths in it start at its folder.
-
-        Raises:
-            BundleError: the file cannot be read or is wrong; it carries every problem.
-        """
-        try:
-            raw = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        except OSError as error:
-            raise BundleError(
-                "the server has no configuration",
-                [Problem("config", str(path), f"a readable JSON file ({error.strerror})")],
-            ) from None
-        except msgspec.DecodeError as error:
-            raise BundleError(
-                "the server's configuration is not JSON",
-                [Problem("config", str(path), f"a JSON object ({error})")],
-            ) from None
-        return cls.from_dict(raw, base=path.resolve().parent)
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any], *, base: Path | None = None) -> ServerConfig:
@@ -185,13 +161,28 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
                     Problem(name, str(path), "a path in a folder that exists",
                             f"mkdir -p {path.parent}")
                 )  # fmt: skip
-        if self.handover is not None and len(os.fsencode(self.handover)) > _UNIX_PATH_MAX - 20:
-            problems.append(
-                Problem("handover", str(self.handover),
-                        f"at most {_UNIX_PATH_MAX - 20} bytes, as unix sockets need",
-                        "choose a shorter folder")
-            )  # fmt: skip
         return problems
+
+
+def load_config(path: Path) -> ServerConfig:
+    """Reads a JSON file; relative paths in it start at its folder.
+
+    Raises:
+        BundleError: the file cannot be read or is wrong; it carries every problem.
+    """
+    try:
+        raw = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except OSError as error:
+        raise BundleError(
+            "the server has no configuration",
+            [Problem("config", str(path), f"a readable JSON file ({error.strerror})")],
+        ) from None
+    except msgspec.DecodeError as error:
+        raise BundleError(
+            "the server's configuration is not JSON",
+            [Problem("config", str(path), f"a JSON object ({error})")],
+        ) from None
+    return ServerConfig.from_dict(raw, base=path.resolve().parent)
 
 
 _ACCEPTED = {

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
 import struct
+from collections.abc import Generator
 from pathlib import Path
 
 from sixways_bundle.errors import BundleError, Problem
@@ -46,7 +48,7 @@ def listen(host: str, port: int) -> socket.socket:
             [Problem("port", str(port), "1024 to 65535 for a user that is not root")],
         ) from None
     except OSError as error:
-        if error.errno != 98:
+        if error.errno != errno.EADDRINUSE:
             raise BundleError(
                 "the server cannot listen",
                 [Problem("host", host, f"an address of this machine ({error.strerror})")],
@@ -67,7 +69,8 @@ def receive(path: Path, host: str, port: int) -> socket.socket | None:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(_ANSWER_SECONDS)
         try:
-            client.connect(os.fspath(path))
+            with _short(path) as short:
+                client.connect(short)
             if _peer_user(client) not in (os.geteuid(), 0):
                 _log.warning("%s belongs to another user: its socket is not taken", path)
                 return None
@@ -101,7 +104,8 @@ class Donor:
         fresh.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
-            self._socket.bind(os.fspath(fresh))
+            with _short(fresh) as short:
+                self._socket.bind(short)
         finally:
             os.umask(before)
         self._socket.listen(8)
@@ -125,6 +129,16 @@ class Donor:
         with contextlib.suppress(OSError):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Generator[str, None, None]:
+    """Another name of `path`: that of a unix socket may have 107 bytes only, in any folder."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 def _peer_user(connection: socket.socket) -> int:

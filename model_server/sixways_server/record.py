@@ -12,7 +12,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sixways_server.protocols import protocol_of
+from sixways_server.errors import RequestError
+from sixways_server.protocols import error_response, protocol_of
 from sixways_server.stream import CLIENT_GONE, ClientGone
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/console.json"})
 """Polled all the time: logged only when they fail."""
 _access = logging.getLogger("sixways.access")
+_log = logging.getLogger("sixways.server")
 
 
 @dataclass(slots=True)
@@ -103,9 +105,12 @@ class KeepRecord:
         )
         scope.setdefault("state", {})["record"] = record
         header = (b"x-request-id", record.request_id.encode("ascii"))
+        started = False
 
         async def named(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 record.status = message["status"]
                 message["headers"] = [*message["headers"], header]
             await send(message)
@@ -115,13 +120,19 @@ class KeepRecord:
         except ClientGone:
             record.status = CLIENT_GONE
         except Exception:
-            record.status = 500
-            raise
+            # Raised further, uvicorn would cut the connection, and whoever asks next over it
+            # would get no answer. The caller learns no internals: those stand in the log.
+            _log.exception("request %s failed", record.request_id)
+            record.broken = True
+            if started:
+                raise
+            error = RequestError("the server failed on this request", status=500, code="internal")
+            await error_response(scope["path"], error)(scope, receive, named)
         finally:
             if record.broken:
                 record.status = 500
             record.finish()
-            _log(scope, record)
+            _log_line(scope, record)
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
@@ -132,7 +143,7 @@ def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
     return secrets.token_hex(8)
 
 
-def _log(scope: Scope, record: Record) -> None:
+def _log_line(scope: Scope, record: Record) -> None:
     if scope["path"] in _QUIET and record.status < 400:
         return
     level = logging.ERROR if record.status >= 500 else logging.INFO

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sixways_bundle.errors import BundleError
 from sixways_server import handover, logs
 from sixways_server.auth import KeyStore
-from sixways_server.config import ModelConfig, ServerConfig
+from sixways_server.config import ModelConfig, ServerConfig, load_config
 from sixways_server.load import open_model
 from sixways_server.registry import Registry
 from sixways_server.status import StatusFile
@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="JSON file, see ServerConfig")
     options = parser.parse_args(arguments)
     try:
-        config = ServerConfig.load(options.config)
+        config = load_config(options.config)
     except BundleError as error:
         sys.stderr.write(f"{error}\n")
         _report_failure(options.config, error)

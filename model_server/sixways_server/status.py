@@ -37,8 +37,9 @@ class StatusFile:
         self._write("failed", error=error)
 
     def ended(self, state: str) -> None:
-        """`draining` or `stopped`."""
-        self._write(state)
+        """`draining` or `stopped`; nothing where the file was removed: nobody reads it any more."""
+        if self._path is not None and self._path.exists():
+            self._write(state)
 
     def _write(self, state: str, **rest: object) -> None:
         if self._path is None:

@@ -1,0 +1,123 @@
+"""From a configured model to an engine."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sixways_bundle import BundleError
+from sixways_bundle.build import Result
+from sixways_server import load
+from sixways_server.config import ModelConfig, ServerConfig
+from sixways_server.engines.base import Engine
+from sixways_server.errors import NotReady
+from sixways_server.load import choose_variant, open_model
+from sixways_server.registry import Registry
+from tests.unit.bundle.conftest import Builder, builder, family, source
+
+__all__ = ["builder", "family", "source"]
+
+
+@pytest.fixture
+def bundle(builder: Builder) -> Result:
+    return builder(variants=("openvino-int8", "onnx-int8"))
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Calls of the encoder engine, which is replaced by one that does nothing."""
+    calls: list[tuple[Any, ...]] = []
+
+    class Encoder:
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.info = args[0]
+            calls.append((*args, kwargs))
+
+        def load(self) -> None:
+            calls.append(("load",))
+
+    module = types.ModuleType("sixways_server.engines.encoder")
+    module.EncoderEngine = Encoder  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return calls
+
+
+def settings(path: Path) -> ServerConfig:
+    return ServerConfig(models=(), keys_file=path, threads=3, queue_limit=9)
+
+
+def test_a_bundle_is_verified_and_opened_with_the_variant_asked_for(
+    bundle: Result, opened: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    model = ModelConfig(name="mini", path=str(bundle.path), variant="onnx-int8")
+    engine = open_model(model, settings(tmp_path))
+    info, kind, directory, tokenizer, options = opened[0]
+    assert opened[1] == ("load",)
+    assert engine.info is info
+    assert (info.name, info.variant, info.engine) == ("mini", "onnx-int8", "onnx")
+    assert info.digest == bundle.manifest.digest
+    assert info.details["size"] == bundle.manifest.variant("onnx-int8").size
+    assert kind == "onnx"
+    assert directory == bundle.path / "variants" / "onnx-int8"
+    assert tokenizer == bundle.path / "tokenizer" / "tokenizer.json"
+    assert options == {"threads": 3, "queue_limit": 9}
+
+
+def test_a_flipped_byte_stops_the_start_before_any_engine_opens(
+    bundle: Result, opened: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    entry = bundle.manifest.variants[1].files[0]
+    file = bundle.path / entry.path
+    file.chmod(0o644)
+    file.write_bytes(b"x" + file.read_bytes()[1:])
+    with pytest.raises(BundleError, match=entry.path):
+        open_model(ModelConfig(name="mini", path=str(bundle.path)), settings(tmp_path))
+    assert opened == []
+
+
+def test_the_first_variant_that_this_machine_can_run_is_taken(
+    bundle: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent: set[str] = set()
+    monkeypatch.setattr(load, "find_spec", lambda name: None if name in absent else object())
+    assert choose_variant(bundle.manifest, None).name == "openvino-int8"
+    absent.add("openvino")
+    assert choose_variant(bundle.manifest, None).name == "onnx-int8"
+    with pytest.raises(BundleError, match=r"openvino is not installed; pip install"):
+        choose_variant(bundle.manifest, "openvino-int8")
+    absent.add("onnxruntime")
+    with pytest.raises(BundleError, match=r"openvino-int8: .*onnx-int8: "):
+        choose_variant(bundle.manifest, None)
+
+
+def test_an_unknown_variant_names_those_there_are(bundle: Result) -> None:
+    with pytest.raises(BundleError, match="openvino-int8, onnx-int8"):
+        choose_variant(bundle.manifest, "onnx-int4")
+
+
+@pytest.mark.parametrize("path", ["dummy:", "dummy:chat?speed=1", "dummy:chat?delay=x"])
+def test_a_stand_in_that_is_not_there_is_refused(path: str, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="dummy:embeddings or dummy:chat"):
+        open_model(ModelConfig(name="a", path=path), settings(tmp_path))
+
+
+def test_a_model_that_still_loads_is_not_ready() -> None:
+    registry = Registry(["mini"])
+    assert not registry.ready
+    with pytest.raises(NotReady) as caught:
+        registry.embedding("mini")
+    assert (caught.value.status, caught.value.retry_after) == (503, 1)
+
+
+def test_a_draining_server_is_not_ready(tmp_path: Path) -> None:
+    registry = Registry(["echo"])
+    model = ModelConfig(name="echo", path="dummy:chat")
+    engine: Engine = open_model(model, settings(tmp_path))
+    registry.add("echo", engine)
+    assert registry.ready
+    registry.draining = True
+    assert not registry.ready

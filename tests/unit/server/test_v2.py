@@ -1,0 +1,116 @@
+"""The Open Inference Protocol V2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+
+def text(*texts: Any, **changes: Any) -> dict[str, Any]:
+    tensor = {"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": list(texts)}
+    return {"inputs": [{**tensor, **changes}]}
+
+
+def test_server_and_models_describe_themselves(client: httpx.Client) -> None:
+    assert client.get("/v2").json()["name"] == "sixways"
+    assert client.get("/v2/health/live").json() == {"live": True}
+    assert client.get("/v2/health/ready").json() == {"ready": True}
+    for path in ("/v2/models/mini", "/v2/models/mini/versions/1"):
+        model = client.get(path).json()
+        assert model["outputs"] == [{"name": "embedding", "datatype": "FP32", "shape": [-1, 8]}]
+        assert client.get(f"{path}/ready").json() == {"name": "mini", "ready": True}
+
+
+def test_texts_become_rows_as_over_the_other_protocol(client: httpx.Client) -> None:
+    answer = client.post("/v2/models/mini/infer", json={"id": "7", **text("a", "b c")}).json()
+    output = answer["outputs"][0]
+    assert (answer["id"], output["shape"], output["datatype"]) == ("7", [2, 8], "FP32")
+    other = client.post("/v1/embeddings", json={"model": "mini", "input": ["a", "b c"]}).json()
+    rows = np.array(output["data"]).reshape(output["shape"])
+    np.testing.assert_array_equal(rows, [item["embedding"] for item in other["data"]])
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_token_ids_are_taken_where_the_mask_says(client: httpx.Client, nested: bool) -> None:
+    ids: list[Any] = [[1, 2, 3], [4, 0, 0]]
+    mask: list[Any] = [[1, 1, 1], [1, 0, 0]]
+    if not nested:
+        ids, mask = [1, 2, 3, 4, 0, 0], [1, 1, 1, 1, 0, 0]
+    tensor = {"shape": [2, 3], "datatype": "INT64"}
+    inputs = [
+        {"name": "input_ids", "data": ids, **tensor},
+        {"name": "attention_mask", "data": mask, **tensor},
+    ]
+    answer = client.post("/v2/models/mini/versions/1/infer", json={"inputs": inputs}).json()
+    other = client.post("/v1/embeddings", json={"model": "mini", "input": [[1, 2, 3], [4]]}).json()
+    rows = np.array(answer["outputs"][0]["data"]).reshape(2, 8)
+    np.testing.assert_array_equal(rows, [item["embedding"] for item in other["data"]])
+
+
+def test_a_language_model_goes_on_from_each_prompt(client: httpx.Client) -> None:
+    body = text("one two three", "four", name="prompt")
+    body["parameters"] = {"max_tokens": 2, "temperature": 0.5, "seed": 1}
+    body["outputs"] = [{"name": "text"}]
+    answer = client.post("/v2/models/echo/infer", json=body).json()
+    assert answer["outputs"] == [
+        {"name": "text", "shape": [2], "datatype": "BYTES", "data": ["one two ", "four"]}
+    ]
+
+
+WRONG = [
+    (text("a", datatype="FP32"), "inputs[0].datatype"),
+    (text("a", shape=[2]), "1 values, but shape [2] holds 2"),
+    (text("a", "b", shape=[1, 2]), "inputs[0].shape"),
+    (text("a", shape=[-1]), "inputs[0].shape[0]"),
+    (text("a", shape=[]), "inputs[0].shape"),
+    (text("a", shape=[1, 1, 1]), "inputs[0].shape"),
+    (text("a", 3), "inputs[0].data[1]: a int is not accepted"),
+    (text(["a"], "b"), "mixed"),
+    (text("a", name="other"), "this model takes text (BYTES)"),
+    ({"inputs": []}, "inputs"),
+    ({}, "inputs"),
+    ({"inputs": text("a")["inputs"] * 2}, "given twice"),
+    ({**text("a"), "outputs": [{"name": "logits"}]}, "'logits' is not an output"),
+    ({**text("a"), "parameters": {"binary_data_output": True}}, "binary_data_output"),
+    (text(), "0 inputs"),
+    (text("w " * 33), "this model takes 32"),
+    ({"inputs": [{"name": "input_ids", "shape": [1, 1], "datatype": "INT64", "data": [1]}]},
+     "input_ids and attention_mask"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "message"), WRONG)
+def test_a_wrong_request_says_where(
+    client: httpx.Client, body: dict[str, Any], message: str
+) -> None:
+    response = client.post("/v2/models/mini/infer", json=body)
+    assert response.status_code == 400, response.text
+    assert list(response.json()) == ["error"]
+    assert message in response.json()["error"]
+
+
+@pytest.mark.parametrize("literal", ["NaN", "Infinity", "1.5", "true", "-1", "9999999999999999999"])
+def test_what_is_no_token_id_is_refused(client: httpx.Client, literal: str) -> None:
+    tensor = '"shape": [1, 1], "datatype": "INT64", "data"'
+    ids = '{"name": "input_ids", ' + tensor + ": [" + literal + "]}"
+    mask = '{"name": "attention_mask", ' + tensor + ": [1]}"
+    content = '{"inputs": [' + ids + ", " + mask + "]}"
+    response = client.post("/v2/models/mini/infer", content=content)
+    assert response.status_code == 400, response.text
+    assert "inputs[0]" in response.json()["error"]
+
+
+def test_unknown_models_and_versions_are_404(client: httpx.Client) -> None:
+    for path in ("/v2/models/other", "/v2/models/other/ready", "/v2/models/mini/versions/2"):
+        response = client.get(path)
+        assert response.status_code == 404
+        assert list(response.json()) == ["error"]
+
+
+def test_malformed_json_says_at_which_place(client: httpx.Client) -> None:
+    response = client.post("/v2/models/mini/infer", content=b'{"inputs": [}')
+    assert response.status_code == 400
+    assert "line 1 column 13" in response.json()["error"]
