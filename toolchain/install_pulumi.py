@@ -149,6 +149,9 @@ def main() -> int:
     except RouteFailed as failed:
         say(str(failed))
         return 1
+    except KeyboardInterrupt:
+        say("Interrupted; what was built so far is kept by Go and makes the next try shorter.")
+        return 130
     host = "its own language host" if cli.host else "the language host of this checkout"
     version = ".".join(map(str, cli.version))
     say(f"Pulumi CLI {version} at {cli.pulumi}, with {host}.")

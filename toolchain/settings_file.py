@@ -33,7 +33,7 @@ def has_secrets(value: Any) -> bool:
 
 def same(one: Any, other: Any) -> bool:
     """Whether two settings mean the same: Pulumi writes `5000` back as `"5000"`."""
-    return _as_pulumi_writes(one) == _as_pulumi_writes(other)
+    return bool(_as_pulumi_writes(one) == _as_pulumi_writes(other))
 
 
 def _as_pulumi_writes(value: Any) -> Any:
