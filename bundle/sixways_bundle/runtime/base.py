@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import os
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sixways_bundle.errors import BundleError, Problem
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 class EncoderRuntime(ABC):
@@ -30,3 +38,42 @@ class EncoderRuntime(ABC):
     @abstractmethod
     def close(self) -> None:
         """Gives the memory back. The runtime must not be used afterwards."""
+
+
+def usable_threads(threads: int | None) -> int:
+    """`threads`, or as many as this process may use: its affinity and its cgroup's quota.
+
+    A container with two of a host's 64 processors sees all 64; an engine that starts 64 threads
+    there is stopped by the kernel most of the time.
+    """
+    if threads:
+        return threads
+    allowed = len(os.sched_getaffinity(0))
+    quota = _cgroup_quota()
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def _cgroup_quota(own: Path = Path("/proc/self/cgroup"), root: Path = _CGROUPS) -> float | None:
+    """Processors that cgroup v2 grants this process (`cpu.max`); None: no limit that we can see."""
+    try:
+        groups = own.read_text().split("0::/", 1)
+        quota, period = (root / groups[-1].strip() / "cpu.max").read_text().split()
+    except (OSError, ValueError):  # another system, cgroup v1, or the root group without a limit
+        return None
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def model_file(directory: Path, name: str, *others: str) -> Path:
+    """The path of `directory/name`, once it and `others` are there.
+
+    Raises:
+        BundleError: one is missing; names it.
+    """
+    for needed in (name, *others):
+        if not (directory / needed).is_file():
+            raise BundleError(
+                f"{directory} holds no variant that can be opened",
+                [Problem("directory", str(directory), f"a folder with {needed}",
+                         "check it with: sixways bundle verify; then build the bundle again")],
+            )  # fmt: skip
+    return directory / name
