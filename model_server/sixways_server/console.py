@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
+
+from sixways_server import sixways_version
+from sixways_server.routing import Routes
 
 if TYPE_CHECKING:
     from sixways_server.metrics import Metrics
@@ -26,10 +28,10 @@ PAGE = Path(__file__).parent / "static" / "console.html"
 _INLINE = re.compile(rb"<(script|style)\b[^>]*>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
 
 
-def install(app: FastAPI, registry: Registry, metrics: Metrics, *, page: bool) -> None:
+def install(routes: Routes, registry: Registry, metrics: Metrics, *, page: bool) -> None:
     """Adds `/console.json` and, with `page`, the page at `/`."""
 
-    @app.get("/console.json", tags=["Server"])
+    @routes.get("/console.json", tags=["Server"])
     async def data(request: Request) -> Response:
         """Models, uptime, rates and latencies of the last 1 and 5 minutes."""
         return Response(
@@ -49,7 +51,7 @@ def install(app: FastAPI, registry: Registry, metrics: Metrics, *, page: bool) -
         "x-frame-options": "DENY",
     }
 
-    @app.get("/", include_in_schema=False)
+    @routes.get("/", include_in_schema=False)
     async def console(request: Request) -> Response:
         return Response(content, headers=headers, media_type="text/html")
 
@@ -80,6 +82,7 @@ def snapshot(registry: Registry, metrics: Metrics) -> dict[str, Any]:
         )
     state = "draining" if registry.draining else "ready" if registry.ready else "loading"
     return {
+        "version": sixways_version(),
         "state": state,
         "started_at": metrics.started,
         "uptime_seconds": round(time.time() - metrics.started, 3),

@@ -11,7 +11,6 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -33,6 +32,7 @@ from sixways_server.protocols.openai_types import (
     as_list,
 )
 from sixways_server.record import Record, record_of
+from sixways_server.routing import Routes
 from sixways_server.stream import EventStream, until_gone
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 _log = logging.getLogger("sixways.openai")
 
 
-def install(app: FastAPI, registry: Registry, max_inputs: int) -> None:
+def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
     """Adds the routes of this protocol."""
 
     def begin(request: Request, operation: str) -> Record:
@@ -53,17 +53,17 @@ def install(app: FastAPI, registry: Registry, max_inputs: int) -> None:
         record.operation = operation
         return record
 
-    @app.get("/v1/models", response_model=ModelList, tags=["OpenAI"], responses=_ERRORS)
+    @routes.get("/v1/models", response_model=ModelList, tags=["OpenAI"], responses=_ERRORS)
     async def list_models(request: Request) -> ModelList:
         """The models served here."""
         return {"object": "list", "data": [_item(e, registry) for e in registry.engines]}
 
-    @app.get("/v1/models/{model}", response_model=ModelItem, tags=["OpenAI"], responses=_ERRORS)
+    @routes.get("/v1/models/{model}", response_model=ModelItem, tags=["OpenAI"], responses=_ERRORS)
     async def get_model(request: Request, model: str) -> ModelItem:
         """One model."""
         return _item(registry.get(model), registry)
 
-    @app.post(
+    @routes.post(
         "/v1/embeddings", response_model=EmbeddingResponse, tags=["OpenAI"], responses=_ERRORS
     )
     async def embeddings(request: Request, body: EmbeddingRequest) -> EmbeddingResponse:
@@ -94,7 +94,7 @@ def install(app: FastAPI, registry: Registry, max_inputs: int) -> None:
             "usage": {"prompt_tokens": result.tokens, "total_tokens": result.tokens},
         }
 
-    @app.post(
+    @routes.post(
         "/v1/chat/completions", response_model=ChatResponse, tags=["OpenAI"], responses=_ERRORS
     )
     async def chat(request: Request, body: ChatRequest) -> ChatResponse | Response:
@@ -122,7 +122,7 @@ def install(app: FastAPI, registry: Registry, max_inputs: int) -> None:
             media_type="application/json",
         )
 
-    @app.post(
+    @routes.post(
         "/v1/completions", response_model=CompletionResponse, tags=["OpenAI"], responses=_ERRORS
     )
     async def completions(

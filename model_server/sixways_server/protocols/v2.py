@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 import msgspec
-from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from sixways_server import operations
+from sixways_server import operations, sixways_version
 from sixways_server.engines.base import EmbeddingEngine, Engine, Sampling, TextEngine
 from sixways_server.errors import BadRequest, UnknownModel
 from sixways_server.record import Record, record_of
+from sixways_server.routing import Routes
 from sixways_server.stream import until_gone
 
 if TYPE_CHECKING:
@@ -136,21 +135,21 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def install(app: FastAPI, registry: Registry, max_inputs: int) -> None:
+def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
     """Adds the routes of this protocol."""
     shared: dict[str, Any] = {"tags": ["Open Inference V2"], "responses": _ERRORS}
 
-    @app.get("/v2", response_model=ServerMetadata, **shared)
+    @routes.get("/v2", response_model=ServerMetadata, **shared)
     async def server(request: Request) -> ServerMetadata:
         """Name and version of this server."""
-        return {"name": "sixways", "version": _version(), "extensions": []}
+        return {"name": "sixways", "version": sixways_version(), "extensions": []}
 
-    @app.get("/v2/health/live", **shared)
+    @routes.get("/v2/health/live", **shared)
     async def live(request: Request) -> dict[str, bool]:
         """Whether the process answers."""
         return {"live": True}
 
-    @app.get("/v2/health/ready", **shared)
+    @routes.get("/v2/health/ready", **shared)
     async def ready(request: Request) -> Response:
         """Whether every model is ready; 503 if not."""
         return _readiness({"ready": registry.ready}, registry.ready)
@@ -194,19 +193,21 @@ def install(app: FastAPI, registry: Registry, max_inputs: int) -> None:
             answer["id"] = body.id
         return answer
 
-    @app.get("/v2/models/{model}/versions/{version}", response_model=ModelMetadata, **shared)
+    @routes.get("/v2/models/{model}/versions/{version}", response_model=ModelMetadata, **shared)
     async def metadata_of_version(request: Request, model: str, version: str) -> ModelMetadata:
         """Inputs and outputs of a model."""
         _check_version(version)
         return await metadata(request, model)
 
-    @app.get("/v2/models/{model}/versions/{version}/ready", response_model=Ready, **shared)
+    @routes.get("/v2/models/{model}/versions/{version}/ready", response_model=Ready, **shared)
     async def ready_of_version(request: Request, model: str, version: str) -> Response:
         """Whether a model is ready; 503 if not."""
         _check_version(version)
         return await model_ready(request, model)
 
-    @app.post("/v2/models/{model}/versions/{version}/infer", response_model=InferResponse, **shared)
+    @routes.post(
+        "/v2/models/{model}/versions/{version}/infer", response_model=InferResponse, **shared
+    )
     async def infer_version(
         request: Request, model: str, version: str, body: InferRequest
     ) -> InferResponse:
@@ -214,9 +215,9 @@ def install(app: FastAPI, registry: Registry, max_inputs: int) -> None:
         _check_version(version)
         return await infer(request, model, body)
 
-    app.get("/v2/models/{model}", response_model=ModelMetadata, **shared)(metadata)
-    app.get("/v2/models/{model}/ready", response_model=Ready, **shared)(model_ready)
-    app.post("/v2/models/{model}/infer", response_model=InferResponse, **shared)(infer)
+    routes.get("/v2/models/{model}", response_model=ModelMetadata, **shared)(metadata)
+    routes.get("/v2/models/{model}/ready", response_model=Ready, **shared)(model_ready)
+    routes.post("/v2/models/{model}/infer", response_model=InferResponse, **shared)(infer)
 
 
 def _check_version(version: str) -> None:
@@ -225,13 +226,6 @@ def _check_version(version: str) -> None:
             f"version: {version[:40]!r} of this model is not served; served is {VERSION!r}",
             field="version",
         )
-
-
-def _version() -> str:
-    try:
-        return version("sixways")
-    except PackageNotFoundError:  # run from a checkout
-        return "0"
 
 
 def _readiness(body: dict[str, object], ready: bool) -> Response:

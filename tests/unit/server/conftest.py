@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import uvloop
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from sixways_server.app import create_app
 from sixways_server.auth import KeyStore, add_key
@@ -38,7 +38,7 @@ class Live:
     url: str
     key: str
     keys_file: Path
-    app: FastAPI
+    app: Starlette
     registry: Registry
     metrics: Metrics
 
