@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ def deployment(folder: Path, env: dict[str, str]) -> Iterator[Deployment]:
     """A stack with a free port and nothing deployed; at the end nothing is left."""
     shutil.copytree(ROOT / "infra", folder / "infra", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Pulumi.yaml", folder)
+    (folder / ".venv").symlink_to(Path(sys.prefix))
     port = free_port()
     with Stack(folder, env, name="dev", timeout_s=900) as stack:
         stack.config(**{"sixways:way": "local", "sixways:port": str(port)})
