@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -147,24 +148,36 @@ class _Bars:
 
 
 def _print_report(manifest: Manifest, report: BuildReport) -> None:
-    shapes = list(dict.fromkeys(key for row in report.candidates for key in row.milliseconds))
-    table = Table(title=f"{manifest.name} on {report.machine}", title_justify="left")
-    table.add_column("variant")
-    for column in ("MB", "times smaller", "quality", "worst", "threshold"):
-        table.add_column(column, justify="right")
+    """The table that the choice was made from; narrow enough for 80 columns."""
+    rows = report.candidates
+    shapes = list(dict.fromkeys(shape for row in rows for shape in row.milliseconds))
+    metric = rows[0].quality.metric
+    table = Table(title=f"{manifest.name} on {report.machine}", title_justify="left", box=SIMPLE)
+    table.add_column("variant", no_wrap=True)
+    limit = "at least" if metric == "cosine" else "at most"
+    for column in ("MB", "smaller", metric.replace("_", "\n"), "worst", limit):
+        table.add_column(column, justify="right", no_wrap=True)
     for shape in shapes:
-        table.add_column(f"ms, {shape}", justify="right")
-    table.add_column("")
-    for row in report.candidates:
+        table.add_column(f"ms\n{shape}", justify="right", no_wrap=True)
+    for row in rows:
         quality = row.quality
-        table.add_row(
-            row.variant, f"{row.megabytes:.1f}", f"{row.times_smaller:.2f}",
-            f"{quality.metric} {quality.value:.4f}", f"{quality.worst:.4f}",
-            f"{quality.threshold:.3f}",
-            *(f"{row.milliseconds[s]:.2f}" if s in row.milliseconds else "" for s in shapes),
-            row.reason, style="bold" if row.chosen else "dim",
+        times = (
+            f"{row.milliseconds[s]:.1f}" if s in row.milliseconds else "" for s in shapes
         )  # fmt: skip
+        table.add_row(
+            row.variant,
+            f"{row.megabytes:.1f}",
+            f"{row.times_smaller:.2f}x",
+            f"{quality.value:.4f}",
+            f"{quality.worst:.4f}",
+            f"{quality.threshold:.3f}",
+            *times,
+            style="bold" if row.chosen else "dim",
+        )
     _out.print(table)
+    for row in rows:
+        if row.chosen:
+            _out.print(f"  {row.variant}: {row.reason}", highlight=False)
 
 
 def _print_variants(manifest: Manifest) -> None:

@@ -98,9 +98,10 @@ class LocalEndpointResource(Resource):
         if preview:
             return {**inputs, **_foreseen(inputs)}
         running = self._start(call, inputs)
-        if old is not None:
+        if old is not None and alive:
             call.status("let the old server answer what it has accepted")
             process.stop(old)
+        call.status(f"serves at {running.url}")
         return {**inputs, **_outputs(folder, inputs, running)}
 
     def delete(self, call: Call, resource_id: str, state: Values) -> None:
