@@ -152,13 +152,14 @@ def _print_report(manifest: Manifest, report: BuildReport) -> None:
     rows = report.candidates
     shapes = list(dict.fromkeys(shape for row in rows for shape in row.milliseconds))
     metric = rows[0].quality.metric
-    table = Table(title=f"{manifest.name} on {report.machine}", title_justify="left", box=SIMPLE)
+    table = Table(title=f"{manifest.name} on {report.machine}", title_justify="left", box=SIMPLE,
+                  pad_edge=False, padding=(0, 1, 0, 0))  # fmt: skip
     table.add_column("variant", no_wrap=True)
-    limit = "at least" if metric == "cosine" else "at most"
-    for column in ("MB", "smaller", metric.replace("_", "\n"), "worst", limit):
+    limit = "least" if metric == "cosine" else "most"
+    for column in ("MB", "times\nsmaller", metric.replace("_", "\n"), "worst", limit):
         table.add_column(column, justify="right", no_wrap=True)
     for shape in shapes:
-        table.add_column(f"ms\n{shape}", justify="right", no_wrap=True)
+        table.add_column(f"ms,\n{shape}", justify="right", no_wrap=True)
     for row in rows:
         quality = row.quality
         times = (
@@ -167,7 +168,7 @@ def _print_report(manifest: Manifest, report: BuildReport) -> None:
         table.add_row(
             row.variant,
             f"{row.megabytes:.1f}",
-            f"{row.times_smaller:.2f}x",
+            f"{row.times_smaller:.2f}",
             f"{quality.value:.4f}",
             f"{quality.worst:.4f}",
             f"{quality.threshold:.3f}",
