@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -152,14 +151,14 @@ def _print_report(manifest: Manifest, report: BuildReport) -> None:
     rows = report.candidates
     shapes = list(dict.fromkeys(shape for row in rows for shape in row.milliseconds))
     metric = rows[0].quality.metric
-    table = Table(title=f"{manifest.name} on {report.machine}", title_justify="left", box=SIMPLE,
+    table = Table(title=f"{manifest.name} on {report.machine}", title_justify="left", box=None,
                   pad_edge=False, padding=(0, 1, 0, 0))  # fmt: skip
     table.add_column("variant", no_wrap=True)
     limit = "least" if metric == "cosine" else "most"
     for column in ("MB", "times\nsmaller", metric.replace("_", "\n"), "worst", limit):
         table.add_column(column, justify="right", no_wrap=True)
     for shape in shapes:
-        table.add_column(f"ms,\n{shape}", justify="right", no_wrap=True)
+        table.add_column(f"ms\n{shape.replace('batch ', 'b=')}", justify="right", no_wrap=True)
     for row in rows:
         quality = row.quality
         times = (
