@@ -107,6 +107,7 @@ class EncoderFamily(Family):
         elif recipe.engine == "onnx":
             self._make_onnx(recipe, out, work, report)
         else:
+            report(0.0, "loading torchao")
             with quiet():
                 from sixways_bundle.quantize import torch as torch_variants
             encoder = self._load(report)
