@@ -1,0 +1,185 @@
+"""Perplexity and speed of language model variants."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import openvino_genai
+from numpy.typing import NDArray
+
+from sixways_bundle.errors import BundleError
+from sixways_bundle.quantize.base import Measured, Report, Speed
+from sixways_bundle.runtime.llm import MODEL, open_pipeline, properties
+
+EXACT: Mapping[str, Any] = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "KV_CACHE_PRECISION": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+}
+"""Computes in float32 throughout: how the reference is measured."""
+STREAMS = (1, 8)
+_TOKENS = 24  # a stream and round
+_PROMPT = 16
+_ROUNDS = 5
+_FEWEST_ROUNDS = 3
+_SECONDS = 25.0
+_WARM = 4
+_FIRST_ID, _SOME_IDS = 100, 20_000
+
+
+def passages() -> list[str]:
+    """The fixed text, in passages.
+
+    Raises:
+        BundleError: the file is missing or empty: the package was not installed whole.
+    """
+    file = resources.files("sixways_bundle.quantize").joinpath("data", "perplexity.txt")
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    found = [part.strip() for part in text.split("\n\n") if part.strip()]
+    if not found:
+        raise BundleError("the passages of sixways are missing. Fix: install sixways again")
+    return found
+
+
+@dataclass(frozen=True)
+class Losses:
+    """By passage: summed negative log-likelihood (nats) and the tokens it is a sum over."""
+
+    nats: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+
+    def ratio_to(self, reference: Losses, texts: Sequence[str]) -> Measured:
+        """Perplexity divided by the reference's, overall and of the worst passage."""
+        difference = self.nats - reference.nats
+        by_passage = np.exp(difference / self.tokens)
+        worst = int(by_passage.argmax())
+        return Measured(
+            metric="perplexity_ratio",
+            value=math.exp(difference.sum() / self.tokens.sum()),
+            worst=float(by_passage[worst]),
+            samples=int(self.tokens.sum()),
+            worst_sample=texts[worst],
+        )
+
+
+def losses(directory: Path, ids: Sequence[Sequence[int]], exact: bool, report: Report) -> Losses:
+    """Reads every passage from its first token on and adds up how surprising the rest was.
+
+    Args:
+        directory: folder with the IR.
+        ids: token ids by passage.
+        exact: in float32 throughout, as the reference; else as the variant is served.
+        report: told after each passage.
+    """
+    compiled = openvino.Core().compile_model(
+        directory / MODEL, "CPU", dict(EXACT) if exact else properties()
+    )
+    request: Any = compiled.create_infer_request()
+    nats = []
+    for index, passage in enumerate(ids):
+        report(index / len(ids), f"perplexity, passage {index + 1} of {len(ids)}")
+        request.reset_state()
+        tokens = np.array([passage], dtype=np.int64)
+        logits = request.infer(
+            {
+                "input_ids": tokens,
+                "attention_mask": np.ones_like(tokens),
+                "position_ids": np.arange(tokens.shape[1], dtype=np.int64)[None],
+                "beam_idx": np.zeros(1, dtype=np.int32),
+            }
+        )["logits"][0, :-1].astype(np.float64)
+        top = logits.max(axis=1, keepdims=True)
+        norm = top[:, 0] + np.log(np.exp(logits - top).sum(axis=1))
+        nats.append(float((norm - logits[np.arange(len(norm)), tokens[0, 1:]]).sum()))
+    report(1.0, "perplexity measured")
+    return Losses(np.array(nats), np.array([len(passage) - 1 for passage in ids], dtype=np.int64))
+
+
+def time_variants(
+    candidates: Mapping[str, Path], vocabulary: int, report: Report
+) -> dict[str, Speed]:
+    """Times decoding of all candidates in turns: A B C A B C.
+
+    Args:
+        candidates: by variant name: its folder.
+        vocabulary: how many token ids the model has.
+        report: told after each candidate and round.
+
+    Returns:
+        By variant name: median milliseconds a token at 1 and 8 streams (all streams together),
+        and as score their geometric mean.
+    """
+    runs: dict[str, _Run] = {}
+    for index, (name, directory) in enumerate(candidates.items()):
+        report(0.3 * index / len(candidates), f"opening {name}")
+        runs[name] = _Run(open_pipeline(directory, cache_gb=1.0), vocabulary)
+        for streams in STREAMS:  # the first run of a shape also prepares for it
+            runs[name].milliseconds(streams, _WARM)
+    taken: dict[tuple[str, int], list[float]] = {
+        (name, streams): [] for name in runs for streams in STREAMS
+    }
+    end = time.monotonic() + _SECONDS
+    for turn in range(_ROUNDS):
+        if turn >= _FEWEST_ROUNDS and time.monotonic() > end:
+            break
+        report(0.3 + 0.7 * turn / _ROUNDS, f"timing, round {turn + 1} of {_ROUNDS}")
+        for streams in STREAMS:
+            for name, run in runs.items():
+                taken[name, streams].append(run.milliseconds(streams, _TOKENS))
+    report(1.0, "timed")
+    speeds = {}
+    for name in runs:
+        detail = {_label(n): statistics.median(taken[name, n]) for n in STREAMS}
+        speeds[name] = Speed(statistics.geometric_mean(detail.values()), detail)
+    return speeds
+
+
+def _label(streams: int) -> str:
+    return f"{streams} stream" + ("s" if streams > 1 else "") + ", a token"
+
+
+class _Run:
+    """One open candidate."""
+
+    def __init__(
+        self, pipeline: openvino_genai.ContinuousBatchingPipeline, vocabulary: int
+    ) -> None:
+        self._pipeline = pipeline
+        self._ids = range(min(_FIRST_ID, vocabulary - 1), min(_SOME_IDS, vocabulary))
+        self._requests = 0
+
+    def milliseconds(self, streams: int, tokens: int) -> float:
+        """Milliseconds a token while that many streams decode; their prompts are not counted."""
+        config = openvino_genai.GenerationConfig()
+        config.max_new_tokens = tokens + 1
+        config.set_eos_token_id(0)
+        config.ignore_eos = True
+        handles = []
+        for _ in range(streams):
+            self._requests += 1
+            # A prompt of its own for each request: nothing comes from the prefix cache.
+            generator = np.random.default_rng(self._requests)
+            prompt = generator.integers(self._ids.start, self._ids.stop, (1, _PROMPT))
+            tensor = openvino.Tensor(prompt.astype(np.int64))
+            handles.append(self._pipeline.add_request(self._requests, tensor, config))
+        while not all(handle.can_read() for handle in handles):
+            self._pipeline.step()
+        before = _read(handles)
+        start = time.perf_counter()
+        while self._pipeline.has_non_finished_requests():
+            self._pipeline.step()
+        elapsed = time.perf_counter() - start
+        return 1000 * elapsed / max(1, streams * (tokens + 1) - before)
+
+
+def _read(handles: Sequence[openvino_genai.GenerationHandle]) -> int:
+    return sum(len(output.generated_ids) for handle in handles for output in handle.read().values())

@@ -1,0 +1,120 @@
+"""Opens a language model variant for continuous batching with OpenVINO GenAI."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sixways_bundle.errors import BundleError, MissingExtra, Problem
+
+if TYPE_CHECKING:
+    from openvino_genai import ContinuousBatchingPipeline
+
+MODEL = "openvino_model.xml"
+MAX_RUNNING = 64
+"""Requests that share a step; more wait."""
+_BLOCK_TOKENS = 32  # OpenVINO's CPU plugin keeps keys and values in blocks of so many tokens
+_SHARE = 0.25  # of the memory that is free, for keys and values
+_MOST_GB = 4.0
+_GB = 10**9
+# Version 2 and version 1 of control groups: where this process's group stands, and its files.
+_CGROUPS = (
+    (r"^0::/(.*)$", "/sys/fs/cgroup", "memory.max", "memory.current"),
+    (r"^\d+:memory:/(.*)$", "/sys/fs/cgroup/memory", "memory.limit_in_bytes",
+     "memory.usage_in_bytes"),
+)  # fmt: skip
+
+
+def properties(threads: int | None = None) -> dict[str, Any]:
+    """How a variant is compiled, for serving and for measuring alike.
+
+    8-bit keys and values take half the memory of 16-bit ones; the perplexity that a build
+    measures includes what that costs.
+    """
+    chosen: dict[str, Any] = {"KV_CACHE_PRECISION": "u8"}
+    if threads is not None:
+        chosen["INFERENCE_NUM_THREADS"] = threads
+    return chosen
+
+
+def open_pipeline(
+    directory: Path, *, threads: int | None = None, cache_gb: float | None = None
+) -> ContinuousBatchingPipeline:
+    """Opens the variant in `directory`. It takes and gives token ids: it has no tokenizer.
+
+    Args:
+        directory: the variant's folder, already verified.
+        threads: processor threads to use; None: all this process may run on.
+        cache_gb: memory for keys and values in 10^9 bytes; None: a quarter of what is free,
+            at most 4. It is taken only as it is used.
+
+    Raises:
+        MissingExtra: OpenVINO GenAI is not installed.
+        BundleError: the variant cannot be opened.
+    """
+    try:
+        import openvino_genai
+    except ImportError:
+        raise MissingExtra("serving a language model", "server") from None
+    path = directory / MODEL
+    if not path.is_file():
+        raise BundleError(
+            "the variant cannot be opened",
+            [Problem("variant", str(directory), f"a folder with {MODEL}",
+                     "build the bundle again")],
+        )  # fmt: skip
+    scheduler = openvino_genai.SchedulerConfig()
+    scheduler.dynamic_split_fuse = True
+    scheduler.enable_prefix_caching = True
+    scheduler.max_num_seqs = MAX_RUNNING
+    if cache_gb is None:
+        cache_gb = min(_MOST_GB, _SHARE * memory_available() / _GB)
+    block = _bytes_of_a_block(path)
+    if block:
+        scheduler.num_kv_blocks = max(1, int(cache_gb * _GB / block))
+    else:
+        scheduler.cache_size = max(1, round(cache_gb))
+    try:
+        return openvino_genai.ContinuousBatchingPipeline(
+            directory, scheduler, "CPU", properties(threads)
+        )
+    except RuntimeError as error:
+        raise BundleError(f"OpenVINO cannot open {directory}: {_last_line(error)}") from None
+
+
+def _bytes_of_a_block(model: Path) -> int:
+    """Memory of one block of keys and values over all layers; 0 if the graph does not say.
+
+    With 8 bits, keys carry a float32 scale and zero point for each channel of a block, values
+    for each token.
+    """
+    states = re.findall(r'variable_shape="\?,(\d+),\?,(\d+)"', model.read_text(encoding="utf-8"))
+    total = 0.0
+    for heads, size in states:  # keys and values in turn: the mean of both layouts is exact
+        keys = (_BLOCK_TOKENS + 8) * int(size)
+        values = _BLOCK_TOKENS * (int(size) + 8)
+        total += int(heads) * (keys + values) / 2
+    return int(total)
+
+
+def memory_available() -> int:
+    """Bytes this process may still take: the machine's, or less where a cgroup limits it."""
+    available = 0
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            available = int(line.split()[1]) * 1024
+    own = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+    for pattern, root, limit_name, used_name in _CGROUPS:
+        found = re.search(pattern, own, re.MULTILINE)
+        folder = Path(root) / (found.group(1) if found else "")
+        for group in (folder, *folder.parents):
+            limit, used = group / limit_name, group / used_name
+            if limit.is_file() and used.is_file() and limit.read_text().strip().isdigit():
+                left = int(limit.read_text()) - int(used.read_text())
+                available = min(available, max(0, left))
+    return available
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
