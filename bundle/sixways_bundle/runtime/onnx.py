@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sixways_bundle.errors import BundleError, MissingExtra
+from sixways_bundle.runtime import telemetry
 from sixways_bundle.runtime.base import EncoderRuntime, model_file, usable_threads
 
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ class OnnxEncoder(EncoderRuntime):
     """
 
     def __init__(self, directory: Path, *, threads: int | None = None) -> None:
-        # Read when it is imported. Without it the wheel for Linux gives this machine an id, keeps
-        # a database of events in the user's home and sends them; the call of its Python
-        # interface that is meant to stop it comes too late.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        telemetry.switch_off()
         try:
             import onnxruntime
         except ImportError:

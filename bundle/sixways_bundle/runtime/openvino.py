@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sixways_bundle.errors import BundleError, MissingExtra
+from sixways_bundle.runtime import telemetry
 from sixways_bundle.runtime.base import EncoderRuntime, model_file, usable_threads
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class OpenVINOEncoder(EncoderRuntime):
     """
 
     def __init__(self, directory: Path, *, threads: int | None = None) -> None:
+        telemetry.switch_off()
         try:
             import openvino
         except ImportError:
