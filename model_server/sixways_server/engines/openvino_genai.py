@@ -1,0 +1,364 @@
+"""Language models on OpenVINO GenAI, batched continuously.
+
+All requests that run share each step. Decoding happens in a process of its own (see
+`openvino_genai_worker`); texts, templates and stop strings are handled here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from sixways_bundle.errors import BundleError, MissingExtra, Problem
+from sixways_bundle.runtime.llm import MAX_RUNNING
+from sixways_server.engines.base import Chunk, ModelInfo, Prompt, Sampling, TextEngine
+from sixways_server.engines.openvino_genai_process import DecodingProcess
+from sixways_server.engines.openvino_genai_text import ChatTemplate, TextStream, check_sampling
+from sixways_server.engines.openvino_genai_worker import Add, Cancel, Decoding, Item, Settings
+from sixways_server.errors import BadRequest, NotReady, PromptTooLong, RequestError, TooBusy
+
+_UNASKED_TOKENS = 2048
+"""Tokens that a request gets at most when it does not say how many: a small model may never end."""
+_RESTARTS = 3
+_RESTART_WINDOW_S = 60.0
+_FIRST_GUESS_S = 2.0
+_SEEDS = 2**32
+
+
+class _Generation:
+    """One request on its way. Belongs to the event loop that asked for it."""
+
+    def __init__(self, key: int, token_ids: Sequence[int], decoding: Decoding) -> None:
+        self.key = key
+        self.order = Add(key, list(token_ids), decoding)
+        self.loop = asyncio.get_running_loop()
+        self.arrivals: asyncio.Queue[Item | RequestError] = asyncio.Queue()
+        self.started = 0.0
+
+
+class OpenVINOTextEngine(TextEngine):
+    """A chat model of a bundle.
+
+    Args:
+        info: what the bundle's manifest says.
+        directory: the variant's folder, already verified.
+        tokenizer: folder with `tokenizer.json`, `chat_template.jinja` and, if the template uses
+            names of tokens, `tokenizer_config.json`.
+        eos_token_ids: tokens that end a generation; at least one.
+        threads: processor threads to use; None: all this process may run on.
+        queue_limit: requests that may wait while others run.
+        cache_gb: memory for keys and values in 10^9 bytes; None: a quarter of what is free.
+    """
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        directory: Path,
+        tokenizer: Path,
+        *,
+        eos_token_ids: Sequence[int],
+        threads: int | None,
+        queue_limit: int = 256,
+        cache_gb: float | None = None,
+    ) -> None:
+        if not eos_token_ids:
+            raise BundleError(
+                f"{info.name} would never end a text",
+                [Problem("eos_token_ids", "", "at least one token id", "build the bundle again")],
+            )
+        self.info = info
+        self._folder, self._ends = tokenizer, tuple(eos_token_ids)
+        self._settings = Settings(str(directory), threads, cache_gb)
+        self._queue_limit = queue_limit
+        self._tokenizer: Tokenizer | None = None
+        self._template: ChatTemplate | None = None
+        # Guards everything below: requests come on the event loop, tokens in a thread.
+        self._state = threading.Condition()
+        self._process: DecodingProcess | None = None
+        self._waiting: deque[_Generation] = deque()
+        self._running: dict[int, _Generation] = {}
+        self._last_key = 0
+        self._closing = False
+        self._broken = "the model is not loaded"
+        self._ends_seen: deque[float] = deque(maxlen=_RESTARTS)
+        self._seconds = _FIRST_GUESS_S  # of a request, a moving mean
+
+    def load(self) -> None:
+        """Opens the model in its process and answers one warm-up request.
+
+        Raises:
+            MissingExtra: OpenVINO GenAI is not installed.
+            BundleError: tokenizer, template or model cannot be opened.
+        """
+        if find_spec("openvino_genai") is None:
+            raise MissingExtra("serving a language model", "server")
+        process = self._start()
+        try:
+            try:
+                self._tokenizer = Tokenizer.from_file(str(self._folder / "tokenizer.json"))
+            except Exception as error:  # the library raises plain Exception
+                raise BundleError(f"{self._folder} has no usable tokenizer: {error}") from None
+            eos = self._tokenizer.id_to_token(self._ends[0]) or ""
+            self._template = ChatTemplate.load(self._folder, eos)
+        except BaseException:
+            process.close()
+            raise
+        process.wait_ready()
+        self._use(process)
+
+    async def close(self) -> None:
+        """Lets accepted requests finish, then ends the process. New ones are refused."""
+        with self._state:
+            self._closing = True
+        await asyncio.to_thread(self._finish)
+
+    @property
+    def queue_depth(self) -> int:
+        """Requests that were accepted and do not yet run."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Requests that share the next step."""
+        return len(self._running)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be taken now."""
+        return not self._broken and not self._closing
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The process that decodes, or None when there is none."""
+        process = self._process
+        return process.pid if process else None
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]], sampling: Sampling) -> Prompt:
+        """See `TextEngine.chat_prompt`."""
+        check_sampling(sampling)
+        tokenizer = self._loaded_tokenizer()
+        if self._template is None:
+            raise BadRequest(
+                f"messages: {self.info.name} has no chat template. Fix: use a text completion",
+                field="messages",
+            )
+        # The template writes the special tokens itself.
+        text = self._template.render(messages)
+        return self._prompt(
+            tokenizer.encode(text, add_special_tokens=False).ids, "messages", sampling
+        )
+
+    def text_prompt(self, prompt: str | Sequence[int], sampling: Sampling) -> Prompt:
+        """See `TextEngine.text_prompt`.
+
+        Raises:
+            BadRequest: no token, or an id that the model does not have.
+        """
+        check_sampling(sampling)
+        tokenizer = self._loaded_tokenizer()
+        if isinstance(prompt, str):
+            return self._prompt(tokenizer.encode(prompt).ids, "prompt", sampling)
+        size = tokenizer.get_vocab_size()
+        for position, token in enumerate(prompt):
+            if not 0 <= token < size:
+                raise BadRequest(
+                    f"prompt[{position}]: {token} is not accepted; accepted: token ids from 0 "
+                    f"to {size - 1}",
+                    field="prompt",
+                )
+        return self._prompt(list(prompt), "prompt", sampling)
+
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+        """See `TextEngine.generate`.
+
+        Raises:
+            NotReady: the model is not loaded, or the server is shutting down.
+        """
+        check_sampling(sampling)
+        generation = self._accept(prompt.token_ids, self._decoding(prompt, sampling))
+        text = TextStream(self._loaded_tokenizer(), sampling.stop, frozenset(self._ends))
+        tokens = 0  # made since the last chunk
+        try:
+            while True:
+                arrival = await generation.arrivals.get()
+                if isinstance(arrival, RequestError):
+                    raise arrival
+                piece = text.feed(arrival.tokens)
+                tokens += len(arrival.tokens)
+                if text.stopped:
+                    yield Chunk(piece, tokens, "stop")
+                    return
+                if arrival.finish:
+                    yield Chunk(piece + text.rest(), tokens, arrival.finish)
+                    return
+                if piece:
+                    yield Chunk(piece, tokens)
+                    tokens = 0
+        finally:
+            self._leave(generation)
+
+    def _loaded_tokenizer(self) -> Tokenizer:
+        if self._tokenizer is None:
+            raise NotReady(f"{self.info.name} is not loaded yet", retry_after=1)
+        return self._tokenizer
+
+    def _prompt(self, ids: list[int], field: str, sampling: Sampling) -> Prompt:
+        if not ids:
+            raise BadRequest(f"{field}: has no token; accepted: at least one", field=field)
+        asked = sampling.max_tokens
+        limit, total = self.info.max_tokens, len(ids) + (asked or 1)
+        if total > limit:
+            wanted = f"{asked} to be made" if asked else "at least 1 to be made"
+            left = limit - len(ids)
+            fix = f"lower max_tokens to {left} or less, or shorten" if left > 0 else "shorten"
+            raise PromptTooLong(
+                f"{field}: {len(ids)} tokens and {wanted} are {total}; {self.info.name} takes "
+                f"{limit} in all. Fix: {fix} {field}",
+                field=field,
+            )
+        return Prompt(ids)
+
+    def _decoding(self, prompt: Prompt, sampling: Sampling) -> Decoding:
+        left = self.info.max_tokens - len(prompt.token_ids)
+        seed = secrets.randbelow(_SEEDS) if sampling.seed is None else sampling.seed % _SEEDS
+        return Decoding(
+            max_tokens=sampling.max_tokens or min(left, _UNASKED_TOKENS),
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k or 0,
+            seed=seed,
+            frequency_penalty=sampling.frequency_penalty,
+            presence_penalty=sampling.presence_penalty,
+            ends=self._ends,
+        )
+
+    def _accept(self, token_ids: Sequence[int], decoding: Decoding) -> _Generation:
+        with self._state:
+            if self._broken or self._closing:
+                reason = self._broken or "the server is shutting down"
+                raise NotReady(f"{self.info.name}: {reason}", retry_after=5)
+            full = len(self._running) >= MAX_RUNNING or self._process is None
+            if full and len(self._waiting) >= self._queue_limit:
+                wait = math.ceil(self._seconds * (1 + len(self._waiting) / MAX_RUNNING))
+                raise TooBusy(
+                    f"{self.info.name}: {len(self._waiting)} requests wait already; try again in "
+                    f"about {wait} s",
+                    retry_after=wait,
+                )
+            self._last_key += 1
+            generation = _Generation(self._last_key, token_ids, decoding)
+            self._waiting.append(generation)
+            self._fill()
+        return generation
+
+    def _fill(self) -> None:
+        """Starts what waits, as far as there is room. Call it with the state locked."""
+        while self._process and self._waiting and len(self._running) < MAX_RUNNING:
+            generation = self._waiting.popleft()
+            self._running[generation.key] = generation
+            generation.started = time.monotonic()
+            self._process.send(generation.order)
+        if not self._waiting and not self._running:
+            self._state.notify_all()
+
+    def _leave(self, generation: _Generation) -> None:
+        """The reader is gone: nothing more is to be made for it."""
+        with self._state:
+            if self._running.pop(generation.key, None) and self._process:
+                self._process.send(Cancel(generation.key))
+            elif generation in self._waiting:
+                self._waiting.remove(generation)
+            self._fill()
+
+    # What follows runs in the thread that reads from the process.
+
+    def _on_items(self, items: list[Item]) -> None:
+        arrived: list[tuple[_Generation, Item | RequestError]] = []
+        with self._state:
+            for item in items:
+                generation = self._running.get(item.id)
+                if generation is None:
+                    continue  # cancelled a moment ago
+                if item.finish or item.error:
+                    del self._running[item.id]
+                    taken = time.monotonic() - generation.started
+                    self._seconds += 0.1 * (taken - self._seconds)
+                arrived.append((generation, _failure(item.error) if item.error else item))
+            self._fill()
+        _deliver(arrived)
+
+    def _on_end(self, reason: str) -> None:
+        """The process died: what ran in it fails, what waits is served by a new one."""
+        with self._state:
+            self._process = None
+            lost = list(self._running.values())
+            self._running.clear()
+            now = time.monotonic()
+            often = (
+                len(self._ends_seen) == _RESTARTS and now - self._ends_seen[0] < _RESTART_WINDOW_S
+            )
+            self._ends_seen.append(now)
+        _deliver([(generation, _failure(reason)) for generation in lost])
+        try:
+            if often:
+                raise BundleError(f"it ended {_RESTARTS + 1} times within a minute; last: {reason}")
+            process = self._start()
+            process.wait_ready()
+            self._use(process)
+        except (BundleError, OSError) as error:
+            with self._state:
+                self._broken = f"the engine cannot be started again: {error}"
+                stranded = list(self._waiting)
+                self._waiting.clear()
+                self._fill()
+            refusal = NotReady(f"{self.info.name}: {self._broken}", retry_after=30)
+            _deliver([(generation, refusal) for generation in stranded])
+
+    def _start(self) -> DecodingProcess:
+        return DecodingProcess(self._settings, self._on_items, self._on_end)
+
+    def _use(self, process: DecodingProcess) -> None:
+        with self._state:
+            self._process = process
+            self._broken = ""
+            self._fill()
+
+    def _finish(self) -> None:
+        with self._state:
+            self._state.wait_for(lambda: not self._waiting and not self._running)
+            process, self._process = self._process, None
+            self._broken = "the engine is closed"
+        if process:
+            process.close()
+
+
+def _failure(reason: str) -> RequestError:
+    return RequestError(
+        f"the engine failed: {reason}. Fix: try again; the server's log has more",
+        status=500,
+        code="engine_error",
+    )
+
+
+def _deliver(arrived: Sequence[tuple[_Generation, Item | RequestError]]) -> None:
+    """Wakes each event loop once, however many requests got something."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[_Generation, Item | RequestError]]] = {}
+    for generation, what in arrived:
+        loops.setdefault(generation.loop, []).append((generation, what))
+    for loop, batch in loops.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_put, batch)
+
+
+def _put(batch: Sequence[tuple[_Generation, Item | RequestError]]) -> None:
+    for generation, what in batch:
+        generation.arrivals.put_nowait(what)
