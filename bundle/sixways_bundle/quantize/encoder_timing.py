@@ -51,6 +51,9 @@ def time_encoders(
             report(0.2 + 0.8 * turn / _ROUNDS, f"timing, round {turn + 1} of {_ROUNDS}")
             for size in BATCHES:
                 for name, runtime in runtimes.items():
+                    # A server has one model and its threads and caches are warm; the candidate
+                    # before this one has just cooled them down.
+                    runtime.embed(*batches[1])
                     start = time.perf_counter()
                     runtime.embed(*batches[size])
                     seconds[name, size].append(time.perf_counter() - start)
