@@ -45,7 +45,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         status_file: JSON file that tells how far the server is; None: none.
         max_body_bytes: a larger request body is refused with 413.
         max_inputs: texts one embeddings request may hold.
-        queue_limit: requests a model lets wait before it answers 429.
+        queue_limit: inputs (texts, prompts) of a model that may be accepted and not yet answered;
+            over it requests get 429. At least `max_inputs`.
         threads: processor threads a model may use; None: all this process may run on.
         drain_seconds: longest time between SIGTERM and the end of the process.
         linger_seconds: how long an idle connection stays open after SIGTERM. Longer than HTTP
@@ -62,7 +63,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     status_file: Path | None = None
     max_body_bytes: int = 8 * 1024 * 1024
     max_inputs: int = 2048
-    queue_limit: int = 1024
+    queue_limit: int = 2048
     threads: int | None = None
     drain_seconds: float = 30.0
     linger_seconds: float = 6.0
@@ -139,6 +140,10 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             value = getattr(self, name)
             if value is not None and value < 1:
                 problems.append(Problem(name, str(value), "a whole number from 1"))
+        if self.max_inputs > self.queue_limit:
+            problems.append(
+                Problem("max_inputs", str(self.max_inputs), f"up to queue_limit {self.queue_limit}")
+            )
         for name in ("drain_seconds", "linger_seconds"):
             value = getattr(self, name)
             if not 0 <= value <= 3600:

@@ -148,6 +148,7 @@ class DrainingServer(uvicorn.Server):
         self._linger_seconds = linger_seconds
         self._on_drain = on_drain
         self.accepting = asyncio.Event()
+        self.loading = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to accept; sets `accepting`."""
@@ -157,7 +158,7 @@ class DrainingServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """First SIGTERM or SIGINT: drain. Second: end now."""
         if self.should_exit:
-            if not self.started:  # models still load, in threads that cannot be interrupted
+            if self.loading:  # in threads that cannot be interrupted
                 os._exit(1)
             self.force_exit = True
         self.should_exit = True

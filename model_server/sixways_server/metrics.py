@@ -8,8 +8,8 @@ name, the protocol and the HTTP status.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -42,6 +42,13 @@ _TOKEN_SECONDS = (
     2.5,
 )
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@runtime_checkable
+class TellsBatches(Protocol):
+    """An engine that computes in batches and tells of each: its inputs, its seconds."""
+
+    on_batch: Callable[[int, float], None] | None
 
 
 class Metrics(Collector):
@@ -86,9 +93,12 @@ class Metrics(Collector):
         )  # fmt: skip
         self.registry.register(self)
 
-    def watch_queue(self, engine: Engine) -> None:
-        """Reads the engine's queue whenever metrics are asked for."""
+    def watch(self, engine: Engine) -> None:
+        """Reads the engine's queue whenever metrics are asked for, and is told its batches."""
         self._watched.append(engine)
+        if isinstance(engine, TellsBatches):
+            name = engine.info.name  # type: ignore[attr-defined]
+            engine.on_batch = lambda inputs, seconds: self.batch(name, inputs)
 
     def batch(self, model: str, size: int) -> None:
         """An engine computed `size` inputs together. May be called from any thread."""

@@ -40,9 +40,14 @@ class Registry:
         return [engine for engine in self._engines.values() if engine is not None]
 
     @property
+    def loading(self) -> list[str]:
+        """Names of what is not loaded yet."""
+        return [name for name, engine in self._engines.items() if engine is None]
+
+    @property
     def ready(self) -> bool:
         """Whether every model is loaded and the server is not about to end."""
-        return not self.draining and all(self._engines.values())
+        return not self.draining and not self.loading
 
     def get(self, name: str) -> Engine:
         """The engine of that name.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
+import os
+import signal
 import socket
 import sys
 import time
@@ -12,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from sixways_bundle.errors import BundleError
@@ -24,6 +28,7 @@ from sixways_server.status import StatusFile
 
 if TYPE_CHECKING:
     from sixways_server.engines.base import Engine
+    from sixways_server.metrics import Metrics
 
 _log = logging.getLogger("sixways.server")
 
@@ -46,6 +51,7 @@ def run(config: ServerConfig) -> int:
     import uvloop
 
     logs.configure()
+    early = _EarlySignals()
     status = StatusFile(None)
     try:
         config.check()
@@ -54,7 +60,7 @@ def run(config: ServerConfig) -> int:
         keys = KeyStore(config.keys_file)
         listener = _listener(config)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(config, keys, listener, status))
+            runner.run(_run(config, keys, listener, status, early))
     except BundleError as error:
         _log.error("the server cannot start: %s", error)
         status.failed(str(error))
@@ -67,6 +73,24 @@ def run(config: ServerConfig) -> int:
     return 0
 
 
+class _EarlySignals:
+    """Notes SIGTERM and SIGINT until the server itself listens to them.
+
+    Process 1 of a container ignores signals that it has no handler for, and a handler that
+    raises in the middle of an import leaves half a module.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, self._note)
+
+    def _note(self, sig: int, frame: FrameType | None) -> None:
+        if self.asked:
+            os._exit(1)
+        self.asked = True
+
+
 def _listener(config: ServerConfig) -> _Listener:
     if config.handover is not None:
         inherited = handover.receive(config.handover, config.host, config.port)
@@ -77,7 +101,11 @@ def _listener(config: ServerConfig) -> _Listener:
 
 
 async def _run(
-    config: ServerConfig, keys: KeyStore, listener: _Listener, status: StatusFile
+    config: ServerConfig,
+    keys: KeyStore,
+    listener: _Listener,
+    status: StatusFile,
+    early: _EarlySignals,
 ) -> None:
     began = time.perf_counter()
     registry = Registry(model.name for model in config.models)
@@ -114,13 +142,16 @@ async def _run(
     host, port = listener.socket.getsockname()[:2]
     with ExitStack() as stack:
         stack.enter_context(server.capture_signals())
+        server.should_exit = server.should_exit or early.asked
         serving: asyncio.Task[None] | None = None
         if not listener.shared:  # nobody else answers: say "not ready" rather than nothing
             serving = asyncio.create_task(server.serve([listener.socket]))
         try:
-            for engine in await _loaded(config.models, loads):
-                registry.add(engine.info.name, engine)
-                metrics.watch_queue(engine)
+            await _all_loaded(config.models, loads, registry, metrics, status)
+            server.loading = False
+            # What is loaded stays: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
             if serving is None:
                 if server.should_exit:  # asked to end while loading; nobody was told to come
                     return
@@ -145,27 +176,39 @@ async def _run(
             await asyncio.gather(*(engine.close() for engine in registry.engines))
 
 
-async def _loaded(
-    models: Sequence[ModelConfig], loads: Sequence[asyncio.Future[Engine]]
-) -> list[Engine]:
-    results = await asyncio.gather(*loads, return_exceptions=True)
-    engines = [one for one in results if not isinstance(one, BaseException)]
-    failed = [
-        (model, one)
-        for model, one in zip(models, results, strict=True)
-        if isinstance(one, BaseException)
-    ]
-    if not failed:
-        return engines
-    await asyncio.gather(*(engine.close() for engine in engines))
-    for model, error in failed:
-        if not isinstance(error, BundleError):
-            _log.error("model %s could not be loaded", model.name, exc_info=error)
-    reasons = "; ".join(
-        f"{model.name}: {error if isinstance(error, BundleError) else repr(error)}"
-        for model, error in failed
-    )
-    raise BundleError(f"{len(failed)} of {len(models)} models could not be loaded: {reasons}")
+async def _all_loaded(
+    models: Sequence[ModelConfig],
+    loads: Sequence[asyncio.Future[Engine]],
+    registry: Registry,
+    metrics: Metrics,
+    status: StatusFile,
+) -> None:
+    """Waits for every model; each is served as soon as it is loaded.
+
+    Raises:
+        BundleError: some could not be loaded; says of each why.
+    """
+
+    async def one(model: ModelConfig, load: asyncio.Future[Engine]) -> str | None:
+        try:
+            engine = await load
+        except BundleError as error:
+            return f"{model.name}: {error}"
+        except Exception as error:
+            _log.exception("model %s could not be loaded", model.name)
+            return f"{model.name}: {type(error).__name__}: {error}"
+        registry.add(model.name, engine)
+        metrics.watch(engine)
+        if registry.loading:
+            status.starting(f"{model.name} is loaded; loading {', '.join(registry.loading)}")
+        return None
+
+    tasks = [one(model, load) for model, load in zip(models, loads, strict=True)]
+    failed = [reason for reason in await asyncio.gather(*tasks) if reason]
+    if failed:
+        raise BundleError(
+            f"{len(failed)} of {len(models)} models could not be loaded: {'; '.join(failed)}"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

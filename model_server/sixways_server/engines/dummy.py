@@ -1,7 +1,8 @@
 """A stand-in that computes nothing, for tests of everything around an engine.
 
 Served only where a configuration asks for it by name: `dummy:embeddings` or `dummy:chat`, with
-options behind a question mark: `delay` (seconds a word or a batch takes), `max_tokens`.
+options behind a question mark: `delay` (seconds a word or a batch takes), `load` (seconds it
+takes to load), `max_tokens`.
 An embedding comes from the SHA-256 of its text; a chat repeats the last message word by word.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -34,6 +36,7 @@ DIMENSIONS = 8
 @dataclass(frozen=True)
 class _Options:
     delay: float = 0.0
+    load: float = 0.0
     max_tokens: int = 512
 
 
@@ -46,7 +49,11 @@ def open_dummy(name: str, path: str, *, queue_limit: int) -> DummyEmbeddings | D
     kind, _, query = path.removeprefix("dummy:").partition("?")
     try:
         values = dict(parse_qsl(query, strict_parsing=bool(query)))
-        options = _Options(float(values.pop("delay", "0")), int(values.pop("max_tokens", "512")))
+        options = _Options(
+            delay=float(values.pop("delay", "0")),
+            load=float(values.pop("load", "0")),
+            max_tokens=int(values.pop("max_tokens", "512")),
+        )
         if values:
             raise ValueError
         if kind == "embeddings":
@@ -55,7 +62,9 @@ def open_dummy(name: str, path: str, *, queue_limit: int) -> DummyEmbeddings | D
             return DummyChat(name, options, queue_limit)
     except ValueError:
         pass
-    accepted = "dummy:embeddings or dummy:chat, then ?delay=SECONDS&max_tokens=N if wanted"
+    accepted = (
+        "dummy:embeddings or dummy:chat, then ?delay=SECONDS&load=SECONDS&max_tokens=N if wanted"
+    )
     raise BundleError("no such stand-in", [Problem("path", path, accepted)])
 
 
@@ -97,7 +106,8 @@ class DummyEmbeddings(EmbeddingEngine):
         self.slots = _Slots(queue_limit)
 
     def load(self) -> None:
-        """Nothing to open."""
+        """Takes its time."""
+        time.sleep(self._options.load)
 
     async def close(self) -> None:
         """Nothing to give back."""
@@ -139,7 +149,8 @@ class DummyChat(TextEngine):
         self.slots = _Slots(queue_limit)
 
     def load(self) -> None:
-        """Nothing to open."""
+        """Takes its time."""
+        time.sleep(self._options.load)
 
     async def close(self) -> None:
         """Nothing to give back."""

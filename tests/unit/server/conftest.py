@@ -66,7 +66,7 @@ def live_server(folder: Path, **models: str | Engine) -> Generator[Live, None, N
         if isinstance(engine, str):
             engine = open_dummy(name, engine, queue_limit=64)
         registry.add(name, engine)
-        metrics.watch_queue(engine)
+        metrics.watch(engine)
     app = create_app(registry, KeyStore(keys_file), metrics, max_body_bytes=MAX_BODY, max_inputs=64)
     server = DrainingServer(app, drain_seconds=5, linger_seconds=0, max_body_bytes=MAX_BODY)
     listener = socket.create_server(("127.0.0.1", 0))

@@ -184,8 +184,6 @@ def test_a_successor_that_cannot_start_leaves_the_running_one(launch: Launch) ->
     assert "dummy:nothing" in second.status["error"]
     for _ in range(5):
         assert httpx.get(f"{url}/readyz").status_code == 200
-    third = launch(handover="next.sock", port=port)
-    assert third.wait_for("ready")["url"] == url
 
 
 def test_a_taken_port_is_named_with_its_holder(launch: Launch) -> None:
@@ -224,6 +222,50 @@ def test_a_wrong_configuration_is_told_on_both_channels(launch: Launch) -> None:
         assert "queue_limit" in text
 
 
+def test_while_models_load_the_server_answers_that_it_is_not_ready(launch: Launch) -> None:
+    port = free_port()
+    models = [
+        {"name": "mini", "path": "dummy:embeddings"},
+        {"name": "echo", "path": "dummy:chat?load=2"},
+    ]
+    process = launch(port=port, models=models)
+    headers = {"x-api-key": launch.key}  # type: ignore[attr-defined]
+    transport = httpx.HTTPTransport(retries=5)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=transport) as client:
+        assert client.get("/healthz").status_code == 200
+        assert (client.get("/readyz").status_code, client.get("/readyz").text) == (503, "loading\n")
+        early = client.post(
+            "/v1/completions", json={"model": "echo", "prompt": "a"}, headers=headers
+        )
+        assert (early.status_code, early.headers["retry-after"]) == (503, "1")
+        assert process.status["message"] == "mini is loaded; loading echo"
+        process.wait_for("ready")
+        assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize(("signals", "code"), [(1, 0), (2, 1)])
+def test_a_signal_while_models_load_ends_it_without_being_ready(
+    launch: Launch, signals: int, code: int
+) -> None:
+    port = free_port()
+    process = launch(port=port, models=[{"name": "echo", "path": "dummy:chat?load=2"}])
+    with httpx.Client(transport=httpx.HTTPTransport(retries=5)) as client:
+        client.get(f"http://127.0.0.1:{port}/healthz")
+    for _ in range(signals):
+        process.child.terminate()
+        time.sleep(0.2)
+    assert process.child.wait(10) == code
+    assert process.status["state"] != "ready"
+
+
+def test_a_signal_while_modules_are_imported_ends_it_quietly(launch: Launch) -> None:
+    process = launch(models=[{"name": "echo", "path": "dummy:chat?load=1"}])
+    process.wait_for("starting")
+    process.child.terminate()
+    assert process.child.wait(10) == 0
+    assert "Traceback" not in process.log.read_text()
+
+
 def test_nobody_at_the_path_is_no_socket(tmp_path: Path) -> None:
     assert handover.receive(tmp_path / "nobody", "127.0.0.1", 0) is None
 
@@ -231,12 +273,12 @@ def test_nobody_at_the_path_is_no_socket(tmp_path: Path) -> None:
 def test_a_path_of_any_length_will_do(tmp_path: Path, launch: Launch) -> None:
     deep = tmp_path / ("x" * 100) / ("y" * 100)
     deep.mkdir(parents=True)
-    settings: dict[str, Any] = {"handover": str(deep / "s"), "port": free_port()}
-    first, second = launch(**settings), None
-    first.wait_for("ready")
-    second = launch(**settings)
-    second.wait_for("ready")
-    assert "took over" in second.log.read_text()
+    settings: dict[str, Any] = {"handover": str(deep / "s"), "port": 0}
+    port = launch(**settings).wait_for("ready")["port"]
+    successor = launch(**settings)
+    # Port 0 is any port, so the predecessor's is best: the URL stays.
+    assert successor.wait_for("ready")["port"] == port
+    assert "took over" in successor.log.read_text()
 
 
 def test_a_host_that_is_not_ours_is_refused() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sixways_bundle import BundleError
+from sixways_bundle import BundleError, sign
 from sixways_bundle.build import Result
 from sixways_server import load
 from sixways_server.config import ModelConfig, ServerConfig
@@ -76,6 +76,24 @@ def test_a_flipped_byte_stops_the_start_before_any_engine_opens(
     file.write_bytes(b"x" + file.read_bytes()[1:])
     with pytest.raises(BundleError, match=entry.path):
         open_model(ModelConfig(name="mini", path=str(bundle.path)), settings(tmp_path))
+    assert opened == []
+
+
+def test_with_a_public_key_an_unsigned_bundle_is_not_served(
+    bundle: Result, opened: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path, Path]] = []
+
+    def refuse(folder: Path, key: Path) -> None:
+        asked.append((folder, key))
+        raise BundleError("no signature")
+
+    monkeypatch.setattr(sign, "verify_signature", refuse)
+    key = tmp_path / "key.pem"
+    config = ServerConfig(models=(), keys_file=tmp_path, public_key=key)
+    with pytest.raises(BundleError, match="no signature"):
+        open_model(ModelConfig(name="mini", path=str(bundle.path)), config)
+    assert asked == [(bundle.path, key)]
     assert opened == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sixways_server import console
+from sixways_server.engines.dummy import DummyEmbeddings, open_dummy
 from sixways_server.metrics import Metrics
 from sixways_server.registry import Registry
 from sixways_server.rolling import Rolling
@@ -71,9 +73,17 @@ def test_a_model_that_loads_is_shown_as_not_ready() -> None:
     assert shown["models"] == [{"name": "mini", "ready": False}]
 
 
-def test_batches_are_counted_from_any_thread() -> None:
+def test_batches_of_an_engine_that_tells_are_counted() -> None:
+    class Encoder(DummyEmbeddings):
+        on_batch: Callable[[int, float], None] | None = None
+
+    engine = open_dummy("mini", "dummy:embeddings", queue_limit=1)
+    engine.__class__ = Encoder
     metrics = Metrics()
-    metrics.batch("mini", 7)
+    metrics.watch(engine)
+    assert isinstance(engine, Encoder)
+    assert engine.on_batch is not None
+    engine.on_batch(7, 0.1)
     assert b'sixways_batch_size_bucket{le="8.0",model_name="mini"} 1.0' in metrics.text()
 
 
