@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sixways_bundle.errors import MissingExtra
 from sixways_bundle.quantize.base import Family, Measured, Recipe, Report, Speed
+from sixways_bundle.runtime.llm import MODEL
 
 if TYPE_CHECKING:
     from sixways_bundle.quantize.llm_measure import Losses
@@ -125,7 +126,7 @@ class LlmFamily(Family):
         from sixways_bundle.quantize.llm_gguf import PLAIN
 
         folder = work / "llm-reference"
-        done = folder / llm_ir.MODEL
+        done = folder / MODEL
         if done.is_file():
             return done
         shutil.rmtree(folder, ignore_errors=True)
@@ -143,7 +144,7 @@ class LlmFamily(Family):
         from sixways_bundle.quantize.llm_gguf import READABLE
 
         folder = work / "llm-as-shipped"
-        done = folder / llm_ir.MODEL
+        done = folder / MODEL
         if done.is_file():
             return done
         shutil.rmtree(folder, ignore_errors=True)

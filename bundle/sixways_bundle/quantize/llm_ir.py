@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,11 @@ def convert(gguf: Path, folder: Path) -> Path:
     Raises:
         BundleError: the reader does not take the model.
     """
-    import openvino_genai
+    import openvino_genai  # type: ignore[import-untyped]
 
     folder.mkdir(parents=True, exist_ok=True)
     link = folder / "model.gguf"  # the reader writes the IR beside the file it was given
-    os.symlink(gguf.resolve(), link)
+    link.symlink_to(gguf.resolve())
     scheduler = openvino_genai.SchedulerConfig()
     scheduler.cache_size = 1
     try:
@@ -75,7 +74,6 @@ def save_exact(converted: Path, reference: Path, out: Path) -> int:
         BundleError: the two graphs are not of the same model.
     """
     core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": True})
     model: Any = core.read_model(converted)
     exact: Any = core.read_model(reference)
     mended = 0
@@ -111,7 +109,8 @@ def _zero_points(
     """Shape (rows, blocks, 1): what must be taken from the levels before they are scaled."""
     minimum = (weights.astype(np.float32) - scale * levels).mean(axis=-1, keepdims=True)
     safe = np.where(scale == 0, 1, scale)  # a block of zeros has the scale 0
-    return (-minimum / safe).astype(np.float16)
+    zero: NDArray[np.float16] = (-minimum / safe).astype(np.float16)
+    return zero
 
 
 def _unpack(data: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sixways_bundle.errors import BundleError, MissingExtra, Problem
 
 if TYPE_CHECKING:
-    from openvino_genai import ContinuousBatchingPipeline
+    from openvino_genai import (  # type: ignore[import-untyped]
+        ContinuousBatchingPipeline,
+    )
 
 MODEL = "openvino_model.xml"
 MAX_RUNNING = 64
@@ -18,6 +20,11 @@ _BLOCK_TOKENS = 32  # OpenVINO's CPU plugin keeps keys and values in blocks of s
 _SHARE = 0.25  # of the memory that is free, for keys and values
 _MOST_GB = 4.0
 _GB = 10**9
+_EXACT = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "KV_CACHE_PRECISION": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+}
 # Version 2 and version 1 of control groups: where this process's group stands, and its files.
 _CGROUPS = (
     (r"^0::/(.*)$", "/sys/fs/cgroup", "memory.max", "memory.current"),
@@ -26,20 +33,12 @@ _CGROUPS = (
 )  # fmt: skip
 
 
-def properties(threads: int | None = None) -> dict[str, Any]:
-    """How a variant is compiled, for serving and for measuring alike.
-
-    8-bit keys and values take half the memory of 16-bit ones; the perplexity that a build
-    measures includes what that costs.
-    """
-    chosen: dict[str, Any] = {"KV_CACHE_PRECISION": "u8"}
-    if threads is not None:
-        chosen["INFERENCE_NUM_THREADS"] = threads
-    return chosen
-
-
 def open_pipeline(
-    directory: Path, *, threads: int | None = None, cache_gb: float | None = None
+    directory: Path,
+    *,
+    threads: int | None = None,
+    cache_gb: float | None = None,
+    exact: bool = False,
 ) -> ContinuousBatchingPipeline:
     """Opens the variant in `directory`. It takes and gives token ids: it has no tokenizer.
 
@@ -48,6 +47,7 @@ def open_pipeline(
         threads: processor threads to use; None: all this process may run on.
         cache_gb: memory for keys and values in 10^9 bytes; None: a quarter of what is free,
             at most 4. It is taken only as it is used.
+        exact: compute in float32 throughout: how a build measures its reference.
 
     Raises:
         MissingExtra: OpenVINO GenAI is not installed.
@@ -77,7 +77,7 @@ def open_pipeline(
         scheduler.cache_size = max(1, round(cache_gb))
     try:
         return openvino_genai.ContinuousBatchingPipeline(
-            directory, scheduler, "CPU", properties(threads)
+            directory, scheduler, "CPU", dict(_EXACT) if exact else _properties(threads)
         )
     except RuntimeError as error:
         raise BundleError(f"OpenVINO cannot open {directory}: {_last_line(error)}") from None
@@ -118,3 +118,12 @@ def memory_available() -> int:
 
 def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
+def _properties(threads: int | None) -> dict[str, Any]:
+    # 8-bit keys and values take half the memory of 16-bit ones. Conversions of float16 files ask
+    # for 16 bits, so all variants are told.
+    chosen: dict[str, Any] = {"KV_CACHE_PRECISION": "u8"}
+    if threads is not None:
+        chosen["INFERENCE_NUM_THREADS"] = threads
+    return chosen

@@ -105,9 +105,7 @@ def check_sampling(sampling: Sampling) -> None:
         )
 
 
-def _within(
-    field: str, value: float, low: float, high: float, *, open_below: bool = False
-) -> None:
+def _within(field: str, value: float, low: float, high: float, *, open_below: bool = False) -> None:
     if not (math.isfinite(value) and low <= value <= high) or (open_below and value == low):
         bound = f"more than {low:g}" if open_below else f"{low:g}"
         raise BadRequest(
