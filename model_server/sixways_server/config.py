@@ -45,8 +45,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         status_file: JSON file that tells how far the server is; None: none.
         max_body_bytes: a larger request body is refused with 413.
         max_inputs: texts one embeddings request may hold.
-        queue_limit: inputs (texts, prompts) of a model that may be accepted and not yet answered;
-            over it requests get 429. At least `max_inputs`.
+        queue_limit: inputs of an encoder that may be accepted and not yet answered; over it
+            requests get 429. At least `max_inputs`. Language models have a bound of their own.
         threads: processor threads a model may use; None: all this process may run on.
         drain_seconds: longest time between SIGTERM and the end of the process.
         linger_seconds: how long an idle connection stays open after SIGTERM. Longer than HTTP

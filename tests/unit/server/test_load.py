@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -139,3 +140,15 @@ def test_a_draining_server_is_not_ready(tmp_path: Path) -> None:
     assert registry.ready
     registry.draining = True
     assert not registry.ready
+
+
+def test_a_server_starts_without_what_takes_long_to_import() -> None:
+    code = (
+        "import sys, sixways_server.serve, sixways_server.app, sixways_server.drain; "
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "starlette" in loaded
+    heavy = {"fastapi", "torch", "transformers", "pandas", "openvino", "onnxruntime", "pulumi"}
+    assert not loaded & heavy
