@@ -37,7 +37,6 @@ def load_encoder(source: EncoderSource) -> SentenceEncoder:
                 use_safetensors=True,
                 trust_remote_code=False,
                 dtype=torch.float32,
-                attn_implementation="sdpa",
                 output_loading_info=True,
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -56,11 +56,17 @@ def usable_threads(threads: int | None) -> int:
 def _cgroup_quota(own: Path = Path("/proc/self/cgroup"), root: Path = _CGROUPS) -> float | None:
     """Processors that cgroup v2 grants this process (`cpu.max`); None: no limit that we can see."""
     try:
-        groups = own.read_text().split("0::/", 1)
-        quota, period = (root / groups[-1].strip() / "cpu.max").read_text().split()
-    except (OSError, ValueError):  # another system, cgroup v1, or the root group without a limit
+        group = own.read_text().partition("0::/")[2].strip()
+    except OSError:  # another system
         return None
-    return None if quota == "max" else int(quota) / int(period)
+    # A container without a cgroup namespace reads its host's path and sees only its own group.
+    for limit in (root / group / "cpu.max", root / "cpu.max"):
+        try:
+            quota, period = limit.read_text().split()
+        except (OSError, ValueError):  # cgroup v1, or the root group, which has no limit
+            continue
+        return None if quota == "max" else int(quota) / int(period)
+    return None
 
 
 def model_file(directory: Path, name: str, *others: str) -> Path:

@@ -81,7 +81,7 @@ class TorchEncoder(EncoderRuntime):
         )
         # float32 by name, since a configuration may say what the weights once were.
         model: Any = AutoModel.from_config(  # type: ignore[no-untyped-call]
-            config, trust_remote_code=False, dtype=torch.float32, attn_implementation="sdpa"
+            config, trust_remote_code=False, dtype=torch.float32
         )
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
