@@ -7,6 +7,7 @@ All requests that run share each step. Decoding happens in a process of its own 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import secrets
 import threading
@@ -32,6 +33,7 @@ _RESTARTS = 3
 _RESTART_WINDOW_S = 60.0
 _FIRST_GUESS_S = 2.0
 _SEEDS = 2**32
+_log = logging.getLogger("sixways.engine")
 
 
 class _Generation:
@@ -307,6 +309,7 @@ class OpenVINOTextEngine(TextEngine):
                 len(self._ends_seen) == _RESTARTS and now - self._ends_seen[0] < _RESTART_WINDOW_S
             )
             self._ends_seen.append(now)
+        _log.error("%s: %s; %d requests fail with it", self.info.name, reason, len(lost))
         _deliver([(generation, _failure(reason)) for generation in lost])
         try:
             if often:

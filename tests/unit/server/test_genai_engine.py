@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -225,6 +227,26 @@ async def test_a_process_that_dies_again_and_again_is_given_up(
     with pytest.raises(NotReady, match="started again"):
         await collect(engine, "he", GREEDY)
     await engine.close()
+
+
+def test_a_server_that_is_killed_takes_its_process_with_it(bundle: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path\n"
+        "from tests.unit.server.test_genai_engine import make\n"
+        "engine = make(Path(sys.argv[1])); engine.load()\n"
+        "print(engine.worker_pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(bundle)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as server:
+        assert server.stdout is not None
+        worker = psutil.Process(int(server.stdout.readline()))
+        server.kill()
+    worker.wait(10)
+    assert not worker.is_running()
 
 
 async def test_a_chat_is_written_by_the_models_own_template(engine: OpenVINOTextEngine) -> None:
