@@ -166,7 +166,8 @@ def _holder(port: int) -> str:
 
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections(kind="tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+            here = (connection.laddr or (None, None))[1] == port
+            if here and connection.status == psutil.CONN_LISTEN:
                 if connection.pid is None:
                     break
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"

@@ -97,7 +97,7 @@ class Metrics(Collector):
         """Reads the engine's queue whenever metrics are asked for, and is told its batches."""
         self._watched.append(engine)
         if isinstance(engine, TellsBatches):
-            name = engine.info.name  # type: ignore[attr-defined]
+            name = engine.info.name
             engine.on_batch = lambda inputs, seconds: self.batch(name, inputs)
 
     def batch(self, model: str, size: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sixways_bundle.errors import MissingExtra
 from sixways_bundle.quantize.base import Family, Measured, Recipe, Report, Speed
+from sixways_bundle.runtime import telemetry
 from sixways_bundle.runtime.llm import MODEL
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class LlmFamily(Family):
     dimensions = 0
 
     def __init__(self, gguf: Path) -> None:
+        telemetry.switch_off()  # everything below opens OpenVINO sooner or later
         try:
             from sixways_bundle.quantize.llm_gguf import GgufModel
         except ImportError:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sixways_bundle.errors import BundleError, MissingExtra, Problem
+from sixways_bundle.runtime import telemetry
 
 if TYPE_CHECKING:
     from openvino_genai import (  # type: ignore[import-untyped]
@@ -53,6 +54,7 @@ def open_pipeline(
         MissingExtra: OpenVINO GenAI is not installed.
         BundleError: the variant cannot be opened.
     """
+    telemetry.switch_off()
     try:
         import openvino_genai
     except ImportError:

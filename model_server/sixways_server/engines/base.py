@@ -49,7 +49,7 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose tokens. `temperature` 0 is greedy; `max_tokens` None: what the context leaves."""
+    """How to choose tokens. `temperature` 0 is greedy; `max_tokens` None takes what is left."""
 
     max_tokens: int | None = None
     temperature: float = 1.0

@@ -38,7 +38,7 @@ def _texts(value: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
             odd = next((i for i, v in enumerate(value) if type(v) is not kind), None)
             if odd is not None:
                 message += f"; entry {odd} is a {type(value[odd]).__name__}"
-        raise PydanticCustomError("texts", message) from None  # type: ignore[arg-type]
+        raise PydanticCustomError("texts", message) from None
 
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
