@@ -24,7 +24,14 @@ from sixways_bundle.runtime.llm import MAX_RUNNING
 from sixways_server.engines.base import Chunk, ModelInfo, Prompt, Sampling, TextEngine
 from sixways_server.engines.openvino_genai_process import DecodingProcess
 from sixways_server.engines.openvino_genai_text import ChatTemplate, TextStream, check_sampling
-from sixways_server.engines.openvino_genai_worker import Add, Cancel, Decoding, Item, Settings
+from sixways_server.engines.openvino_genai_worker import (
+    NO_ROOM,
+    Add,
+    Cancel,
+    Decoding,
+    Item,
+    Settings,
+)
 from sixways_server.errors import BadRequest, NotReady, PromptTooLong, RequestError, TooBusy
 
 _UNASKED_TOKENS = 2048
@@ -345,6 +352,11 @@ class OpenVINOTextEngine(TextEngine):
 
 
 def _failure(reason: str) -> RequestError:
+    if reason == NO_ROOM:
+        return PromptTooLong(
+            "prompt and answer need more memory for keys and values than this server has. Fix: "
+            "shorten the prompt or lower max_tokens, or give the server more memory"
+        )
     return RequestError(
         f"the engine failed: {reason}. Fix: try again; the server's log has more",
         status=500,

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 _HEADER = struct.Struct("<I")
 _READ = 1 << 16
-_NO_ROOM = "the request does not fit into the memory for keys and values of this server"
+NO_ROOM = "no room"
+"""`Item.error` of a request that needs more memory for keys and values than there is in all."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -194,7 +195,7 @@ class _Decoder:
                 for output in handle.read().values():
                     tokens += output.generated_ids
                     finish = finishes.get(output.finish_reason)
-            error = _NO_ROOM if handle.get_status() == GenerationStatus.IGNORED else ""
+            error = NO_ROOM if handle.get_status() == GenerationStatus.IGNORED else ""
             if finish or error:
                 del self._handles[key]
             if tokens or finish or error:

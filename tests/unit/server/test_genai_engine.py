@@ -21,7 +21,6 @@ from sixways_bundle.quantize.llm import LLM_RECIPES, LlmFamily
 from sixways_server.engines import openvino_genai as module
 from sixways_server.engines.base import Chunk, ModelInfo, Sampling
 from sixways_server.engines.openvino_genai import OpenVINOTextEngine
-from sixways_server.engines.openvino_genai_text import TextStream
 from sixways_server.errors import BadRequest, NotReady, PromptTooLong, RequestError, TooBusy
 from tests.unit.bundle.llm_tiny import CONTEXT, EOS, VOCABULARY, write_gguf
 
@@ -42,9 +41,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make(bundle: Path, *, queue_limit: int = 256, ends: tuple[int, ...] = (EOS,)) -> (
-    OpenVINOTextEngine
-):  # fmt: skip
+def make(
+    bundle: Path,
+    *,
+    queue_limit: int = 256,
+    ends: tuple[int, ...] = (EOS,),
+    cache_gb: float = 0.05,
+) -> OpenVINOTextEngine:
     return OpenVINOTextEngine(
         INFO,
         bundle / "variant",
@@ -52,7 +55,7 @@ def make(bundle: Path, *, queue_limit: int = 256, ends: tuple[int, ...] = (EOS,)
         eos_token_ids=ends,
         threads=1,
         queue_limit=queue_limit,
-        cache_gb=0.05,
+        cache_gb=cache_gb,
     )
 
 
@@ -229,6 +232,18 @@ async def test_a_process_that_dies_again_and_again_is_given_up(
     await engine.close()
 
 
+async def test_a_request_that_memory_cannot_hold_is_refused_and_others_are_answered(
+    bundle: Path,
+) -> None:
+    engine = make(bundle, cache_gb=3e-5)  # five blocks of 32 tokens
+    await asyncio.to_thread(engine.load)
+    prompt = engine.text_prompt([5] * 200, GREEDY)
+    with pytest.raises(PromptTooLong, match="memory"):
+        [chunk async for chunk in engine.generate(prompt, GREEDY)]
+    assert sum(chunk.tokens for chunk in await collect(engine, "he", GREEDY)) == 24
+    await engine.close()
+
+
 def test_a_server_that_is_killed_takes_its_process_with_it(bundle: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path\n"
@@ -351,47 +366,3 @@ def test_a_folder_without_a_tokenizer_is_refused(bundle: Path, tmp_path: Path) -
     engine = OpenVINOTextEngine(INFO, bundle / "variant", tmp_path, eos_token_ids=(EOS,), threads=1)
     with pytest.raises(BundleError, match="tokenizer"):
         engine.load()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(bundle: Path) -> Tokenizer:
-    return Tokenizer.from_file(str(bundle / "tokenizer" / "tokenizer.json"))
-
-
-def ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    found: list[int] = tokenizer.encode(text).ids
-    return found
-
-
-def test_a_character_of_several_tokens_comes_whole(tokenizer: Tokenizer) -> None:
-    stream = TextStream(tokenizer, (), frozenset())
-    pieces = [stream.feed([token]) for token in ids(tokenizer, "a\U0001f600\u65e5b")]
-    assert [piece for piece in pieces if piece] == ["a", "\U0001f600", "\u65e5", "b"]
-
-
-@pytest.mark.parametrize(
-    ("text", "stops", "expected", "stopped"),
-    [
-        ("one STOP two", ("STOP",), "one ", True),
-        ("one STO two", ("STOP",), "one STO two", False),
-        ("one STO", ("STOP",), "one STO", False),
-        ("aab", ("ab",), "a", True),
-        ("xyz", ("yzz", "z"), "xy", True),
-        ("abc", ("c", "b"), "a", True),
-        ("abab!", ("abab?",), "abab!", False),
-    ],
-)
-@pytest.mark.parametrize("size", [1, 2, 5])
-def test_stop_strings_are_found_however_the_text_is_cut(
-    tokenizer: Tokenizer, text: str, stops: tuple[str, ...], expected: str, stopped: bool, size: int
-) -> None:
-    stream = TextStream(tokenizer, stops, frozenset())
-    tokens = ids(tokenizer, text)
-    said = ""
-    for start in range(0, len(tokens), size):
-        said += stream.feed(tokens[start : start + size])
-        assert expected.startswith(said)  # nothing is taken back later
-        if stream.stopped:
-            break
-    assert said + stream.rest() == expected
-    assert stream.stopped is stopped
