@@ -5,8 +5,11 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+import msgspec
+
 from sixways_bundle.errors import BundleError, Problem
 from sixways_bundle.manifest import Manifest, Variant
+from sixways_bundle.report import load_report
 from sixways_server.config import ModelConfig, ServerConfig
 from sixways_server.engines.base import Engine, ModelInfo
 
@@ -82,7 +85,7 @@ def _open_bundle(model: ModelConfig, config: ServerConfig) -> Engine:
 
         verify_signature(bundle, config.public_key)
     variant = choose_variant(manifest, model.variant)
-    info = _info(model.name, manifest, variant)
+    info = _info(model.name, manifest, variant, _selection(bundle, manifest))
     directory = bundle / "variants" / variant.name
     tokenizer = bundle / "tokenizer"
     if manifest.task == "embeddings":
@@ -113,7 +116,34 @@ def _open_bundle(model: ModelConfig, config: ServerConfig) -> Engine:
     )
 
 
-def _info(name: str, manifest: Manifest, variant: Variant) -> ModelInfo:
+def _selection(bundle: Path, manifest: Manifest) -> list[dict[str, object]]:
+    """What the build chose from, for the console; empty where the report did not come along.
+
+    The report is no part of what was verified, so it is shown and decides nothing.
+    """
+    try:
+        report = load_report(bundle)
+    except (OSError, msgspec.MsgspecError):
+        return []
+    if report is None or report.bundle_digest != manifest.digest:
+        return []
+    return [
+        {
+            "variant": row.variant,
+            "megabytes": row.megabytes,
+            "times_smaller": row.times_smaller,
+            "quality": row.quality.value,
+            **{f"{shape} ms": time for shape, time in row.milliseconds.items()},
+            "chosen": row.chosen,
+            "reason": row.reason,
+        }
+        for row in report.candidates
+    ]
+
+
+def _info(
+    name: str, manifest: Manifest, variant: Variant, selection: list[dict[str, object]]
+) -> ModelInfo:
     quality = variant.quality
     return ModelInfo(
         name=name,
@@ -138,5 +168,6 @@ def _info(name: str, manifest: Manifest, variant: Variant) -> ModelInfo:
                 "threshold": quality.threshold,
                 "samples": quality.samples,
             },
+            "selection": selection,
         },
     )

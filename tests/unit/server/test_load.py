@@ -68,6 +68,20 @@ def test_a_bundle_is_verified_and_opened_with_the_variant_asked_for(
     assert options == {"threads": 3, "queue_limit": 9}
 
 
+def test_what_the_build_chose_from_is_shown_and_a_foreign_report_is_not(
+    bundle: Result, opened: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    model = ModelConfig(name="mini", path=str(bundle.path))
+    shown = open_model(model, settings(tmp_path)).info.details["selection"]
+    assert [row["variant"] for row in shown] == ["openvino-int8", "onnx-int8"]  # type: ignore[attr-defined]
+    report = bundle.path / "build.json"
+    report.chmod(0o644)
+    report.write_text(report.read_text().replace(bundle.manifest.digest, "sha256:other"))
+    assert open_model(model, settings(tmp_path)).info.details["selection"] == []
+    report.write_text("no JSON")
+    assert open_model(model, settings(tmp_path)).info.details["selection"] == []
+
+
 def test_a_flipped_byte_stops_the_start_before_any_engine_opens(
     bundle: Result, opened: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
