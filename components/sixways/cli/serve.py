@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import secrets
 import sys
 import tempfile
 from pathlib import Path
@@ -35,6 +32,7 @@ def serve(
     from sixways_bundle.errors import MissingExtra
 
     try:
+        from sixways_server.auth import add_key
         from sixways_server.config import ServerConfig
         from sixways_server.serve import run
     except ImportError as error:
@@ -48,7 +46,7 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="sixways-") as own:
         if keys_file is None:
             keys_file = Path(own) / "keys.json"
-            _new_key(keys_file)
+            typer.echo(f"API key of this run: {add_key(keys_file)}", err=True)
         config: dict[str, Any] = {
             "models": models,
             "host": host,
@@ -59,10 +57,3 @@ def serve(
             config["public_key"] = str(public_key)
         code = run(ServerConfig.from_dict(config))
     sys.exit(code)
-
-
-def _new_key(path: Path) -> None:
-    key = secrets.token_urlsafe(32)
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    path.write_text(json.dumps({"keys": [{"name": "default", "sha256": digest}]}))
-    typer.echo(f"API key of this run: {key}", err=True)
