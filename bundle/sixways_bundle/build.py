@@ -13,19 +13,20 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from sixways_bundle import cache
 from sixways_bundle.choose import AUTO, Artifact, Progress, Request, choose, files_of, step_report
 from sixways_bundle.errors import BundleError, MissingExtra, Problem
-from sixways_bundle.manifest import MANIFEST, SCHEMA, Manifest, Task, Variant
+from sixways_bundle.manifest import MANIFEST, SCHEMA, FileEntry, Manifest, Task, Variant
 from sixways_bundle.quantize.base import Family, Recipe
 from sixways_bundle.report import BuildReport, Candidate, load_report, machine
 from sixways_bundle.sources import Kind, Resolved, resolve
@@ -135,7 +136,9 @@ def build(
     resolved, chosen = plan(request, cache_dir=cache_dir)
     root = cache.root(cache_dir)
     key = _build_key(request, resolved, chosen)
-    with _lock(root, key):
+    if found := _finished(root, key):
+        return found
+    with _turn(root, tell):
         if found := _finished(root, key):
             return found
         started = time.monotonic()
@@ -178,34 +181,36 @@ def _artifact(
     )
     folder = root / "variants" / key
     note = folder.with_suffix(".json")
-    with _lock(root, key):
-        if note.is_file() and folder.is_dir():
-            artifact = msgspec.json.decode(note.read_bytes(), type=Artifact)
+    if note.is_file() and folder.is_dir():
+        artifact = msgspec.json.decode(note.read_bytes(), type=Artifact)
+        # A cache can be damaged like any other folder, and nothing later would notice.
+        if artifact.files == _entries(folder):
             tell(recipe.name, 1.0, "made and measured before")
             return folder, artifact
-        partial = Path(tempfile.mkdtemp(dir=_folder(root, "work")))
-        try:
-            options = family.make(recipe, partial, work, step_report(tell, recipe.name, 0.0, 0.7))
-            measured = family.measure(
-                recipe, partial, options, work, step_report(tell, recipe.name, 0.7, 1.0)
-            )
-            artifact = Artifact(
-                metric=measured.metric,
-                value=round(measured.value, 6),
-                worst=round(measured.worst, 6),
-                samples=measured.samples,
-                worst_sample=measured.worst_sample,
-                options=options,
-                tools=tools,
-            )
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            partial.replace(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        cache.write_atomically(note, msgspec.json.encode(artifact))
-        tell(recipe.name, 1.0, f"{artifact.metric} {artifact.value:.4f}")
-        return folder, artifact
+    partial = Path(tempfile.mkdtemp(dir=_folder(root, "work")))
+    try:
+        options = family.make(recipe, partial, work, step_report(tell, recipe.name, 0.0, 0.7))
+        measured = family.measure(
+            recipe, partial, options, work, step_report(tell, recipe.name, 0.7, 1.0)
+        )
+        artifact = Artifact(
+            metric=measured.metric,
+            value=round(measured.value, 6),
+            worst=round(measured.worst, 6),
+            samples=measured.samples,
+            worst_sample=measured.worst_sample,
+            options=options,
+            tools=tools,
+            files=_entries(partial),
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    cache.write_atomically(note, msgspec.json.encode(artifact))
+    tell(recipe.name, 1.0, f"{artifact.metric} {artifact.value:.4f}")
+    return folder, artifact
 
 
 def _pack(
@@ -315,11 +320,28 @@ def _tools(recipe: Recipe) -> dict[str, str]:
         raise MissingExtra(f"variant {recipe.name}", "quantize") from None
 
 
+def _entries(folder: Path) -> tuple[FileEntry, ...]:
+    return tuple(entry_of(folder, path) for path in files_of(folder))
+
+
 def _folder(root: Path, name: str) -> Path:
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _lock(root: Path, key: str) -> FileLock:
-    return FileLock(_folder(root, "locks") / f"{key[:32]}.lock")
+@contextmanager
+def _turn(root: Path, tell: Progress) -> Iterator[None]:
+    """One build at a time on a machine: two would spoil each other's timings, and memory."""
+    lock = FileLock(_folder(root, "locks") / "build.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell("wait", 0.0, "another build is running on this machine")
+        lock.acquire()
+    try:
+        # What lies here is of a build that was killed: whoever has the turn is alone.
+        shutil.rmtree(root / "work", ignore_errors=True)
+        yield
+    finally:
+        lock.release()

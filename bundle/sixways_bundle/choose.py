@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from sixways_bundle.errors import BundleError, Problem
-from sixways_bundle.manifest import Quality
+from sixways_bundle.manifest import FileEntry, Quality
 from sixways_bundle.quantize.base import Family, Recipe, Report, Speed
 from sixways_bundle.report import Candidate
 
@@ -43,6 +43,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     worst_sample: str
     options: dict[str, str | int | float | bool]
     tools: dict[str, str]
+    files: tuple[FileEntry, ...]
 
 
 def choose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,48 @@ def test_a_damaged_bundle_in_the_cache_is_built_again(builder: Builder) -> None:
     assert verify(second.path).digest == first.manifest.digest
 
 
+def test_a_damaged_variant_in_the_cache_is_made_again(
+    builder: Builder, family: FakeFamily, tmp_path: Path
+) -> None:
+    first = builder(variants=(GOOD.name,))
+    (kept,) = (tmp_path / "cache" / "variants").glob("*/model.bin")
+    kept.write_bytes(b"?" + kept.read_bytes()[1:])
+    again = builder(variants=(GOOD.name, QUICK.name))
+    assert family.made == [GOOD.name, GOOD.name, QUICK.name]
+    assert again.manifest.variants[0].files == first.manifest.variants[0].files
+
+
+def test_builds_of_one_machine_take_turns(
+    builder: Builder, source: Path, family: FakeFamily, tmp_path: Path
+) -> None:
+    from filelock import FileLock
+
+    from sixways_bundle.build import build
+
+    steps: list[str] = []
+    request = Request(name="mini", source=f"file:{source}", variants=(GOOD.name,))
+    lock = FileLock(tmp_path / "cache" / "locks" / "build.lock")
+    (tmp_path / "cache" / "locks").mkdir(parents=True)
+    waited = threading.Event()
+
+    def tell(step: str, fraction: float, message: str) -> None:
+        steps.append(step)
+        if step == "wait":
+            waited.set()
+
+    with lock:
+        thread = threading.Thread(
+            target=build, args=(request,),
+            kwargs={"cache_dir": tmp_path / "cache", "progress": tell},
+        )  # fmt: skip
+        thread.start()
+        assert waited.wait(10)
+        assert family.made == []
+    thread.join(10)
+    assert steps[0] == "wait"
+    assert family.made == [GOOD.name]
+
+
 def test_the_same_content_has_the_same_digest_wherever_it_is_built(
     builder: Builder, source: Path, tmp_path: Path
 ) -> None:
@@ -125,4 +168,4 @@ def test_a_failed_build_leaves_no_partial_bundle(builder: Builder, tmp_path: Pat
     with pytest.raises(BundleError):
         builder(variants=(BAD.name,))
     assert not (tmp_path / "cache" / "bundles").exists()
-    assert list((tmp_path / "cache" / "work").iterdir()) == []
+    assert list((tmp_path / "cache" / "work").glob("*")) == []
