@@ -81,7 +81,7 @@ def _curl_lines(url: str, settings: Any) -> list[str]:
         body = json.dumps({"model": "minilm", "input": "six ways to ship a model"})
         lines.append(f"curl -s {url}/v1/embeddings {head} -d '{body}'")
     if "smollm2" in names:
-        message = {"role": "user", "content": "What is the capital of France?"}
+        message = {"role": "user", "content": "Write one sentence about the sea."}
         body = json.dumps({"model": "smollm2", "messages": [message], "temperature": 0})
         lines.append(f"curl -s {url}/v1/chat/completions {head} -d '{body}'")
     return lines or [f'curl -s {url}/v1/models -H "Authorization: Bearer $SIXWAYS_KEY"']

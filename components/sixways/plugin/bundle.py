@@ -159,9 +159,16 @@ def _outputs(result: Result) -> Values:
 
 def _summary(result: Result) -> str:
     chosen = ", ".join(
-        f"{v.name}: {v.size / 1e6:.1f} MB, {v.reference_size / v.size:.2f}x smaller, "
+        f"{v.name}: {v.size / 1e6:.1f} MB ({_compared(v.size, v.reference_size)}), "
         f"{v.quality.metric} {v.quality.value:.4f}"
         for v in result.manifest.variants
     )
     peak = result.report.peak_memory_bytes / 1e9
     return f"built in {result.report.seconds:.0f} s, peak memory {peak:.1f} GB; {chosen}"
+
+
+def _compared(size: int, reference: int) -> str:
+    """A GGUF source may be smaller than what is made of it."""
+    if size <= reference:
+        return f"{reference / size:.2f}x smaller than its source"
+    return f"{size / reference:.2f}x larger than its source"
