@@ -166,7 +166,18 @@ def down(checkout: Checkout) -> int:
     return 0
 
 
+def _end_servers(run_folder: Path) -> None:
+    """End servers that no state knows of, as an update that was killed may leave them."""
+    if not run_folder.is_dir():
+        return
+    # Not at the top: nothing else here needs the package, and `env` must be quick.
+    from sixways.local.process import remove_all
+
+    remove_all(run_folder)
+
+
 def _remove_state(files: StateFiles, *, keep_passphrase: bool) -> None:
+    _end_servers(files.root / "run")
     for entry in files.root.iterdir():
         if keep_passphrase and entry == files.passphrase:
             continue

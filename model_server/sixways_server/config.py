@@ -21,11 +21,13 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         name: the name requests use; it is part of URLs.
         path: the bundle's folder, or `dummy:embeddings` / `dummy:chat` for a stand-in in tests.
         variant: the variant to serve; None takes the first this machine has an engine for.
+        digest: the digest the bundle must have; None accepts any.
     """
 
     name: str
     path: str
     variant: str | None = None
+    digest: str | None = None
 
     @property
     def is_dummy(self) -> bool:

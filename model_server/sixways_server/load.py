@@ -79,7 +79,7 @@ def _open_bundle(model: ModelConfig, config: ServerConfig) -> Engine:
     from sixways_bundle.verify import verify
 
     bundle = Path(model.path)
-    manifest = verify(bundle)
+    manifest = verify(bundle, digest=model.digest)
     if config.public_key is not None:
         from sixways_bundle.sign import verify_signature
 

@@ -33,7 +33,7 @@ class Deployment:
     @property
     def run_folder(self) -> Path:
         """Where the endpoint keeps pid, log and key hashes."""
-        return self.stack.project / ".sixways" / "run" / self.stack.name / "local"
+        return Path(self.resource("sixways:local:LocalEndpoint")["outputs"]["folder"])
 
     def models(self, *models: dict[str, Any]) -> None:
         """Sets what to serve."""

@@ -226,6 +226,34 @@ def test_another_port_moves_the_endpoint_in_place(dev: Deployment) -> None:
         httpx.get(f"http://127.0.0.1:{old}/healthz")
 
 
+def test_another_host_replaces_the_endpoint_and_leaves_one_server(dev: Deployment) -> None:
+    old = dev.pid()
+    dev.stack.config(**{"sixways:host": "127.0.0.2"})
+    shown = " ".join(dev.stack.up().stdout.split())
+    assert "+- sixways:local:LocalEndpoint local replaced" in shown
+    assert dev.stack.outputs()["url"] == f"http://127.0.0.2:{dev.port}"
+    assert len(dev.embed()[0]) == 384
+    assert not psutil.pid_exists(old)
+    dev.stack.up("--refresh", "--expect-no-changes")
+    dev.stack.config(**{"sixways:host": "127.0.0.1"})
+    dev.stack.up("--replace", dev.resource("sixways:local:LocalEndpoint")["urn"])
+    assert dev.ready()
+    assert len(servers_below(dev.stack.project)) == 1
+
+
+def test_a_given_key_takes_effect_and_taking_it_away_makes_a_new_one(dev: Deployment) -> None:
+    generated = dev.stack.outputs()["api_key"]
+    dev.stack.secret(**{"sixways:apiKey": "a-key-of-my-own-choice"})
+    dev.stack.up()
+    assert dev.stack.outputs()["api_key"] == "a-key-of-my-own-choice"
+    assert len(dev.embed()[0]) == 384
+    dev.stack.run("config", "rm", "sixways:apiKey", "--stack", "dev")
+    dev.stack.up()
+    assert dev.stack.outputs()["api_key"] not in {generated, "a-key-of-my-own-choice"}
+    assert len(dev.embed()[0]) == 384
+    dev.stack.up("--refresh", "--expect-no-changes")
+
+
 BAD = {
     "unknown way": ({"sixways:way": "moon"}, ["sixways:way", "'moon'", "local"]),
     "unknown source": (
@@ -239,6 +267,10 @@ BAD = {
     "unknown variant": (
         {"sixways:models": json.dumps([{**MINILM, "variant": "int3"}])},
         ["variants", "'int3'", "openvino-int8"],
+    ),
+    "variant that cannot be made here": (
+        {"sixways:models": json.dumps([{**MINILM, "variant": "vllm-bf16"}])},
+        ["variants", "'vllm-bf16'", "openvino-int8", "choose one of these"],
     ),
     "quality under threshold": (
         {"sixways:models": json.dumps([{**MINILM, "qualityThreshold": 0.99999}])},
@@ -351,12 +383,12 @@ def test_a_bad_request_is_answered_in_the_protocols_shape(
 
 
 def test_destroy_leaves_no_process_port_or_file(dev: Deployment) -> None:
-    pid = dev.pid()
+    pid, folder = dev.pid(), dev.run_folder
     dev.stack.destroy()
     assert not psutil.pid_exists(pid)
     assert not dev.ready()
     assert servers_below(dev.stack.project) == []
-    assert not dev.run_folder.exists()
+    assert not folder.exists()
     assert dev.stack.resources() == [] or {r["type"] for r in dev.stack.resources()} <= {
         "pulumi:pulumi:Stack"
     }

@@ -108,4 +108,4 @@ def test_the_program_of_the_readme_deploys_and_changes_nothing_twice(
         assert stack.outputs()["url"] == f"http://127.0.0.1:{port}"
         assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
         stack.up("--expect-no-changes")
-    assert not (project / ".sixways" / "run" / "test" / "local").exists()
+    assert list((project / ".sixways" / "run" / "test").iterdir()) == []

@@ -14,10 +14,11 @@ _OUTPUTS = (
     "bundle_digest",
     "dashboard",
     "pid",
-    "started_at",
     "log_path",
     "status",
     "server_version",
+    "folder",
+    "key_generated",
 )
 
 
@@ -35,7 +36,8 @@ class ServedModelArgs(TypedDict):
 
 
 class LocalEndpointArgs(TypedDict):
-    """Inputs of a `LocalEndpoint`. All but `state_dir` change in place, without downtime."""
+    """Inputs of a `LocalEndpoint`. Models, port and key change in place, without downtime;
+    another host or state folder replaces the endpoint, and a generated key with it."""
 
     models: pulumi.Input[list[pulumi.Input[ServedModelArgs]]]
     """What to serve, at least one model."""
@@ -71,7 +73,8 @@ class LocalEndpoint(PluginResource):
     log_path: pulumi.Output[str]
     """The server's log."""
     status: pulumi.Output[str]
-    """`running`, or `stopped` after a refresh that found the process gone."""
+    """`running`; after a refresh `stopped` where the process is gone, or `outdated` where it
+    serves with another key."""
 
     def __init__(
         self, name: str, args: LocalEndpointArgs, opts: pulumi.ResourceOptions | None = None
@@ -86,7 +89,10 @@ class LocalEndpoint(PluginResource):
         outputs = dict.fromkeys(_OUTPUTS)
         folder = Path(pulumi.get_root_directory()) / ".sixways" / "run" / pulumi.get_stack()
         props = {**outputs, "state_dir": str(folder), **args}
-        secret = pulumi.ResourceOptions(additional_secret_outputs=["api_key"])
+        # An endpoint owns its port, so there is never a second one beside it.
+        own = pulumi.ResourceOptions(
+            additional_secret_outputs=["api_key"], delete_before_replace=True
+        )
         super().__init__(
-            "sixways:local:LocalEndpoint", name, props, pulumi.ResourceOptions.merge(opts, secret)
+            "sixways:local:LocalEndpoint", name, props, pulumi.ResourceOptions.merge(own, opts)
         )

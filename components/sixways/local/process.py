@@ -1,11 +1,12 @@
 """The server process of a local endpoint: start detached, wait for ready, tell apart, stop.
 
-A folder a endpoint holds what belongs to it: `process.json` (who runs), `server.log`, and for
+A folder an endpoint holds what belongs to it: `process.json` (who runs), `server.log`, and for
 each start a numbered configuration, key file and status file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -20,55 +21,93 @@ from pathlib import Path
 import msgspec
 import psutil
 
+import sixways
 from sixways_bundle import BundleError, Problem
 from sixways_bundle.cache import write_atomically
+from sixways_bundle.manifest import MANIFEST
 
 START_SECONDS = 120
 """How long a server may take until it is ready; a large model is read from disk first."""
 DRAIN_SECONDS = 30
 """How long a server may take to answer what it has accepted."""
-_PROCESS = "process.json"
+_PROCESSES = "process.json"
 _HANDOVER = "handover.sock"
+_SHARED = {"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV",
+           "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}  # fmt: skip
+_SHARED_PREFIXES = ("LC_", "OMP_", "OV_", "CUDA_", "NVIDIA_")
 
 
-class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """One model of the server: the name requests use, its bundle's folder, the variant."""
+class ServedModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One model of the server: the name requests use, its bundle's folder, digest and variant."""
 
     name: str
     path: str
+    digest: str
     variant: str | None = None
+
+    def stamp(self) -> str:
+        """Changes when the bundle is written anew, be it with the same content."""
+        try:
+            stat = (Path(self.path) / MANIFEST).stat()
+        except OSError:
+            return ""
+        return f"{stat.st_ino}-{stat.st_mtime_ns}"
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """Who serves. A pid alone proves nothing, since it is used again; pid and start time do."""
+    """A server process and what it was told.
+
+    A pid alone proves nothing, since it is used again; `birth` tells the process apart: the
+    kernel's boot and the clock tick of its start, which setting the clock does not change.
+    """
 
     pid: int
-    started_at: float
+    birth: str
     generation: int
+    host: str
+    port: int
     url: str
+    models: tuple[ServedModel, ...]
+    stamps: tuple[str, ...]
+    key_sha256: str
+    version: str
 
-    def process(self) -> psutil.Process | None:
-        """The live process, or None when it ended or the pid now belongs to another."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started_at) < 1.0
-            alive = process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return None
-        return process if same and alive else None
+    @property
+    def alive(self) -> bool:
+        """Whether the process lives; False when the pid now belongs to another."""
+        return _birth(self.pid) == self.birth
+
+    @property
+    def current(self) -> bool:
+        """Whether the bundles on disk are still the files that it opened."""
+        return self.stamps == tuple(model.stamp() for model in self.models)
+
+
+class _Processes(msgspec.Struct, kw_only=True):
+    """`process.json`. Whoever was started is named here until it is known to be gone, so that
+    an interrupted update leaves nobody behind."""
+
+    serving: Running | None = None
+    starting: Running | None = None
+    leaving: Running | None = None
 
 
 class _Status(msgspec.Struct):
     state: str
+    pid: int = 0
     message: str = ""
     error: str = ""
     url: str = ""
 
 
 def load(folder: Path) -> Running | None:
-    """Who was started last in that folder, alive or not."""
-    path = folder / _PROCESS
-    return msgspec.json.decode(path.read_bytes(), type=Running) if path.is_file() else None
+    """Who serves from that folder, or did so last."""
+    return _load(folder).serving
+
+
+def lives(folder: Path) -> bool:
+    """Whether any server of that folder lives, be it one that an interrupted update left."""
+    return any(running.alive for running in _all(_load(folder)))
 
 
 def start(
@@ -83,8 +122,8 @@ def start(
 ) -> Running:
     """Starts a server and waits until it answers; one that runs already hands its socket over.
 
-    What runs in the folder is not touched: on any failure it goes on, and the new process is
-    gone again. Call `stop` on the old one afterwards.
+    What serves from the folder is not touched: on any failure it goes on, and the new process is
+    gone again. Call `stop_old` afterwards.
 
     Args:
         folder: the endpoint's folder; made if it is not there.
@@ -99,76 +138,141 @@ def start(
         BundleError: it did not become ready; says why in the server's words.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    before = load(folder)
-    generation = before.generation + 1 if before else 1
+    before = _load(folder)
+    for left in (before.starting, before.leaving):  # of an update that was interrupted
+        _stop(left)
+    old = before.serving
+    generation = old.generation + 1 if old else 1
     status = folder / f"status-{generation}.json"
     status.unlink(missing_ok=True)
-    keys = {"keys": [{"name": "default", "sha256": hashlib.sha256(api_key.encode()).hexdigest()}]}
+    key_sha256 = hashlib.sha256(api_key.encode()).hexdigest()
+    keys = {"keys": [{"name": "default", "sha256": key_sha256}]}
     write_atomically(folder / f"keys-{generation}.json", msgspec.json.encode(keys))
-    config = folder / f"server-{generation}.json"
-    write_atomically(
-        config,
-        msgspec.json.format(
-            msgspec.json.encode(
-                {
-                    "models": models,
-                    "host": host,
-                    "port": port,
-                    "keys_file": f"keys-{generation}.json",
-                    # Relative, since the path of a Unix socket may have 107 bytes only.
-                    "handover": _HANDOVER,
-                    "status_file": status.name,
-                    "drain_seconds": DRAIN_SECONDS,
-                }
-            )
-        ),
-    )
+    config = {
+        "models": models,
+        "host": host,
+        "port": port,
+        "keys_file": f"keys-{generation}.json",
+        "handover": _HANDOVER,
+        "status_file": status.name,
+        "drain_seconds": DRAIN_SECONDS,
+    }
+    path = folder / f"server-{generation}.json"
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(config)))
+    stamps = tuple(model.stamp() for model in models)
     with (folder / "server.log").open("ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "sixways_server", "--config", config.name],
+            [sys.executable, "-m", "sixways_server", "--config", path.name],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,  # it outlives the update, and Ctrl-C is not for it
-            # The server needs nothing of Pulumi, least of all the passphrase.
-            env={k: v for k, v in os.environ.items() if not k.startswith("PULUMI_")},
+            env=_environment(),
         )
     try:
-        started_at = psutil.Process(child.pid).create_time()
+        running = Running(
+            pid=child.pid,
+            birth=_birth(child.pid) or "",
+            generation=generation,
+            host=host,
+            port=port,
+            url="",
+            models=tuple(models),
+            stamps=stamps,
+            key_sha256=key_sha256,
+            version=sixways.__version__,
+        )
+        _save(folder, _Processes(serving=old, starting=running))
         url = _wait_until_ready(child, status, folder, cancelled, report)
     except BaseException:
         child.kill()
         child.wait()
+        _save(folder, _Processes(serving=old))
         raise
-    running = Running(pid=child.pid, started_at=started_at, generation=generation, url=url)
-    write_atomically(folder / _PROCESS, msgspec.json.encode(running))
-    if before:
-        for name in ("server", "keys", "status"):
-            (folder / f"{name}-{before.generation}.json").unlink(missing_ok=True)
+    running = msgspec.structs.replace(running, url=url)
+    _save(folder, _Processes(serving=running, leaving=old))
     # The child is not ours to wait for: it outlives this process.
     child.returncode = 0
     return running
 
 
-def stop(running: Running) -> None:
-    """Ends the process with time to answer what it accepted; does nothing when it is gone."""
-    process = running.process()
-    if process is None:
-        return
-    process.terminate()
-    try:
-        process.wait(DRAIN_SECONDS + 10)
-    except psutil.TimeoutExpired:
-        process.kill()
-        process.wait(10)
+def stop_old(folder: Path) -> None:
+    """Ends the server that the last `start` replaced, with time to answer what it accepted."""
+    processes = _load(folder)
+    if processes.leaving:
+        _stop(processes.leaving)
+        for name in ("server", "keys", "status"):
+            (folder / f"{name}-{processes.leaving.generation}.json").unlink(missing_ok=True)
+        _save(folder, _Processes(serving=processes.serving))
 
 
 def remove(folder: Path) -> None:
-    """Stops what runs in the folder and removes it."""
-    if running := load(folder):
-        stop(running)
+    """Stops every server of the folder and removes it. Finding nothing is success."""
+    for running in _all(_load(folder)):
+        _stop(running)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_all(run_folder: Path) -> None:
+    """Stops every server of every endpoint of every stack below `.sixways/run`."""
+    for path in run_folder.glob(f"*/*/{_PROCESSES}"):
+        remove(path.parent)
+
+
+def _load(folder: Path) -> _Processes:
+    path = folder / _PROCESSES
+    if not path.is_file():
+        return _Processes()
+    return msgspec.json.decode(path.read_bytes(), type=_Processes)
+
+
+def _save(folder: Path, processes: _Processes) -> None:
+    write_atomically(folder / _PROCESSES, msgspec.json.encode(processes))
+
+
+def _all(processes: _Processes) -> list[Running]:
+    found = (processes.leaving, processes.starting, processes.serving)
+    return [running for running in found if running is not None]
+
+
+def _birth(pid: int) -> str | None:
+    """Boot and start tick of a process that lives; None when there is none (proc(5))."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in "ZX" else f"{boot}:{fields[18]}"
+
+
+def _stop(running: Running | None) -> None:
+    if running is None or not running.alive:
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(running.pid)
+        process.terminate()
+        try:
+            process.wait(DRAIN_SECONDS + 10)
+        except psutil.TimeoutExpired:
+            process.kill()
+            try:
+                process.wait(10)
+            except psutil.TimeoutExpired:
+                raise BundleError(
+                    f"process {running.pid} of the old server does not end, not even when killed; "
+                    "look at what holds it (ps, dmesg) and run the update again"
+                ) from None
+
+
+def _environment() -> dict[str, str]:
+    """What the server needs, and none of the secrets a shell may hold."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _SHARED or name.startswith(_SHARED_PREFIXES)
+    }
 
 
 def require_free(host: str, port: int) -> None:
@@ -215,9 +319,9 @@ def _wait_until_ready(
     shown = ""
     while time.monotonic() < deadline:
         ended = child.poll() is not None
-        if status.is_file():
-            now = msgspec.json.decode(status.read_bytes(), type=_Status)
-            if now.state == "ready":
+        now = _read_status(status, child.pid)
+        if now is not None:
+            if now.state == "ready" and not ended:
                 return now.url
             if now.state == "failed":
                 raise BundleError(f"the server did not start: {now.error}")
@@ -234,6 +338,14 @@ def _wait_until_ready(
     raise BundleError(
         f"the server was not ready after {START_SECONDS} s:\n{_tail(folder / 'server.log')}"
     )
+
+
+def _read_status(status: Path, pid: int) -> _Status | None:
+    """What that process wrote of itself; another one's words are not for us."""
+    if not status.is_file():
+        return None
+    now = msgspec.json.decode(status.read_bytes(), type=_Status)
+    return now if now.pid in (0, pid) else None
 
 
 def _tail(log: Path) -> str:

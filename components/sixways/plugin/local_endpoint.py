@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,18 @@ from sixways.local import process
 from sixways.local.process import Running, ServedModel
 from sixways.plugin.resource import Call, Changes, Resource, Values, unexpected
 from sixways.plugin.values import UNKNOWN, is_unknown
-from sixways_bundle import Problem
+from sixways_bundle import BundleError, Problem
 from sixways_bundle.verify import verify
 
 _INPUTS = ("models", "host", "port", "apiKey", "stateDir")
 _MODEL_FIELDS = ("name", "path", "digest", "variant")
 _COMPUTED = (
-    "url", "healthUrl", "dashboard", "bundleDigest", "pid", "startedAt", "logPath", "status",
-    "serverVersion",
+    "url", "healthUrl", "dashboard", "bundleDigest", "pid", "logPath", "status", "serverVersion",
+    "folder", "keyGenerated",
 )  # fmt: skip
-_RUNNING, _STOPPED = "running", "stopped"
-_SHORTEST_KEY = 16
+_RUNNING, _STOPPED, _OUTDATED = "running", "stopped", "outdated"
+_KEY = re.compile(r"[\x21-\x7e]{16,}")
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class LocalEndpointResource(Resource):
@@ -33,6 +35,7 @@ class LocalEndpointResource(Resource):
 
     token = "sixways:local:LocalEndpoint"  # noqa: S105 - a type token, no secret
     secrets = frozenset({"apiKey"})
+    delete_before_replace = True  # it owns its port
 
     def check(self, call: Call, inputs: Values) -> tuple[Values, list[Problem]]:
         """Checks all inputs; what they point at is looked at when it is used."""
@@ -40,85 +43,108 @@ class LocalEndpointResource(Resource):
         problems = unexpected(inputs, _INPUTS)
         problems += _check_models(checked.get("models"))
         problems += _check_address(checked["host"], checked["port"])
-        key = checked.get("apiKey")
-        if isinstance(key, str) and len(key) < _SHORTEST_KEY:
+        key = checked.get("apiKey", UNKNOWN)
+        if key is not UNKNOWN and not (isinstance(key, str) and _KEY.fullmatch(key)):
             problems.append(
-                Problem("apiKey", f"{len(key)} characters", f"at least {_SHORTEST_KEY} characters",
+                Problem("apiKey", "(not shown)",
+                        "at least 16 printable ASCII characters without spaces",
                         "leave it out to get a random one")
             )  # fmt: skip
-        if not checked.get("stateDir"):
+        folder = checked.get("stateDir")
+        if folder is not UNKNOWN and not (isinstance(folder, str) and folder):
             problems.append(Problem("stateDir", "", "a folder for pid and log", "name one"))
         return checked, problems
 
     def diff(self, call: Call, state: Values, inputs: Values) -> Changes:
-        """Another state folder is another endpoint; all else moves traffic in place."""
-        update = [n for n in ("models", "host", "port") if state.get(n) != inputs.get(n)]
-        # A key that is left out is the one that was generated.
-        if "apiKey" in inputs and inputs["apiKey"] != state.get("apiKey"):
+        """Another address or state folder is another endpoint; all else moves traffic in place."""
+        update = [n for n in ("models", "port") if state.get(n) != inputs.get(n)]
+        # A key that is left out is the one that was generated; taking one's own away makes one.
+        own = "apiKey" in inputs
+        if (own and inputs["apiKey"] != state.get("apiKey")) or own == state.get("keyGenerated"):
             update.append("apiKey")
-        if state.get("status") != _RUNNING:
+        if state.get("status") != _RUNNING or self._outdated(state):
             update.append("status")
         if state.get("serverVersion") != sixways.__version__:
             update.append("serverVersion")
-        replace = ["stateDir"] if state.get("stateDir") != inputs.get("stateDir") else []
-        return Changes(update, replace)
+        return Changes(update, [n for n in ("host", "stateDir") if state.get(n) != inputs.get(n)])
 
     def create(self, call: Call, inputs: Values, *, preview: bool) -> tuple[str, Values]:
         """Starts the server and waits until it answers."""
+        if is_unknown(inputs["stateDir"]):
+            return "", {**inputs, **_foreseen(inputs)}
+        folder = _folder(call, inputs)
         if not preview:
             # No state knows of it, so what an interrupted create left behind is ours to end.
-            process.remove(self._folder(call, inputs))
-        if not is_unknown([inputs["host"], inputs["port"]]):
+            process.remove(folder)
+        if not is_unknown([inputs["host"], inputs["port"]]) and not process.lives(folder):
             process.require_free(inputs["host"], inputs["port"])
         if preview:
-            return "", {**inputs, **_foreseen(inputs), "apiKey": inputs.get("apiKey", UNKNOWN)}
-        inputs = {"apiKey": secrets.token_urlsafe(32), **inputs}
-        running = self._start(call, inputs)
-        return call.name, {**inputs, **_outputs(self._folder(call, inputs), inputs, running)}
+            return "", {**inputs, **_foreseen(inputs)}
+        wanted = {"apiKey": secrets.token_urlsafe(32), **inputs}
+        running = self._start(call, folder, wanted)
+        call.status(f"serves at {running.url}")
+        return call.name, {**wanted, **_outputs(folder, inputs, running)}
 
     def read(self, call: Call, resource_id: str, state: Values) -> Values | None:
-        """The state with `status` as it is: a dead server is drift, which the next update heals."""
-        folder = self._folder(call, state)
+        """The state as it is: a dead server, or one that serves something else, is drift."""
+        if "folder" not in state:
+            raise BundleError(
+                "a local endpoint cannot be imported",
+                [Problem("id", resource_id, "an endpoint of this stack's state",
+                         "declare it and run pulumi up, which starts it")],
+            )  # fmt: skip
+        folder = Path(state["folder"])
         running = process.load(folder)
-        if running is not None and running.process() is not None:
-            return {**state, **_outputs(folder, state, running)}
-        why = f"process {running.pid} is gone" if running else f"{folder} is gone"
-        call.log("warning", f"the server does not run ({why}); the next update starts it.", False)
-        return {**state, "status": _STOPPED}
+        if running is None or not running.alive:
+            why = f"process {running.pid} is gone" if running else f"{folder} is gone"
+            call.log("warning", f"the server does not run ({why}); the next update starts it.",
+                     False)  # fmt: skip
+            return {**state, "status": _STOPPED}
+        found = {**state, **_outputs(folder, state, running), "keyGenerated": state["keyGenerated"]}
+        if hashlib.sha256(state["apiKey"].encode()).hexdigest() != running.key_sha256:
+            found["status"] = _OUTDATED
+        return found
 
     def update(self, call: Call, state: Values, inputs: Values, *, preview: bool) -> Values:
         """Starts the new server, moves the traffic, then ends the old one."""
-        inputs = {"apiKey": state["apiKey"], **inputs}
-        folder = self._folder(call, inputs)
+        folder = Path(state["folder"])
         old = process.load(folder)
-        alive = old is not None and old.process() is not None
-        moved = any(state.get(n) != inputs.get(n) for n in ("host", "port"))
-        if (moved or not alive) and not is_unknown([inputs["host"], inputs["port"]]):
+        own_port = old.port if old is not None and old.alive else None
+        if not is_unknown([inputs["host"], inputs["port"]]) and inputs["port"] != own_port:
             process.require_free(inputs["host"], inputs["port"])
+        key = state["apiKey"] if state.get("keyGenerated") else secrets.token_urlsafe(32)
+        wanted = {"apiKey": key, **inputs}
         if preview:
-            return {**inputs, **_foreseen(inputs)}
-        running = self._start(call, inputs)
-        if old is not None and alive:
+            return {**wanted, **_foreseen(inputs), "apiKey": wanted["apiKey"]}
+        running = self._start(call, folder, wanted)
+        if own_port is not None:
             call.status("let the old server answer what it has accepted")
-            process.stop(old)
+        process.stop_old(folder)
         call.status(f"serves at {running.url}")
-        return {**inputs, **_outputs(folder, inputs, running)}
+        return {**wanted, **_outputs(folder, inputs, running)}
 
     def delete(self, call: Call, resource_id: str, state: Values) -> None:
         """Lets the server answer what it has accepted, ends it and removes its folder."""
-        process.remove(self._folder(call, state))
+        folder = Path(state["folder"])
+        running = process.load(folder)
+        if running is not None and running.alive and running.pid != state["pid"]:
+            call.log("warning", f"{folder} belongs to another server by now and stays.", False)
+            return
+        process.remove(folder)
 
-    def _start(self, call: Call, inputs: Values) -> Running:
+    def _start(self, call: Call, folder: Path, inputs: Values) -> Running:
         models = []
         for model in inputs["models"]:
             # The server verifies too; doing it here leaves a damaged bundle's message whole.
             call.status(f"verify {model['name']}")
-            verify(Path(model["path"]), digest=model["digest"])
+            path = Path(model["path"]).resolve()
+            verify(path, digest=model["digest"])
             models.append(
-                ServedModel(name=model["name"], path=model["path"], variant=model.get("variant"))
-            )
+                ServedModel(name=model["name"], path=str(path), digest=model["digest"],
+                            variant=model.get("variant"))
+            )  # fmt: skip
         return process.start(
-            self._folder(call, inputs),
+            folder,
             models,
             host=inputs["host"],
             port=inputs["port"],
@@ -128,8 +154,16 @@ class LocalEndpointResource(Resource):
         )
 
     @staticmethod
-    def _folder(call: Call, values: Values) -> Path:
-        return Path(values["stateDir"]) / call.name
+    def _outdated(state: Values) -> bool:
+        """Whether a bundle was written anew under the server, which still maps the old files."""
+        running = process.load(Path(state["folder"])) if "folder" in state else None
+        return running is not None and running.alive and not running.current
+
+
+def _folder(call: Call, inputs: Values) -> Path:
+    """One folder for each URN: names repeat below different parents, and may hold slashes."""
+    slug = re.sub(r"[^A-Za-z0-9_-]", "-", call.name)[:40]
+    return Path(inputs["stateDir"]) / f"{slug}-{hashlib.sha256(call.urn.encode()).hexdigest()[:8]}"
 
 
 def bundle_digest(models: list[Values]) -> str:
@@ -147,18 +181,29 @@ def _foreseen(inputs: Values) -> Values:
         outputs |= _addresses(_url(inputs))
     if not is_unknown(inputs["models"]):
         outputs["bundleDigest"] = bundle_digest(inputs["models"])
-    return outputs | {"status": _RUNNING, "serverVersion": sixways.__version__}
+    outputs |= {"status": _RUNNING, "serverVersion": sixways.__version__}
+    return outputs | {"apiKey": inputs.get("apiKey", UNKNOWN)}
 
 
 def _outputs(folder: Path, inputs: Values, running: Running) -> Values:
+    """What runs, as it was started: not what somebody once wanted."""
+    models: list[Values] = msgspec.to_builtins(running.models)
+    # A path that leads to the same folder is no difference.
+    for model, wanted in zip(models, inputs["models"], strict=False):
+        if str(Path(wanted["path"]).resolve()) == model["path"]:
+            model["path"] = wanted["path"]
     return {
         **_addresses(running.url),
-        "bundleDigest": bundle_digest(inputs["models"]),
+        "models": models,
+        "host": running.host,
+        "port": running.port,
+        "bundleDigest": bundle_digest(models),
         "pid": running.pid,
-        "startedAt": running.started_at,
         "logPath": str(folder / "server.log"),
         "status": _RUNNING,
-        "serverVersion": sixways.__version__,
+        "serverVersion": running.version,
+        "folder": str(folder),
+        "keyGenerated": "apiKey" not in inputs,
     }
 
 
@@ -173,17 +218,25 @@ def _addresses(url: str) -> Values:
 
 def _check_address(host: object, port: object) -> list[Problem]:
     problems = []
-    if isinstance(host, str):
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            problems.append(
-                Problem("host", host, "an IP address of this machine, e.g. 127.0.0.1",
-                        "use 127.0.0.1 unless other machines must reach it")
-            )  # fmt: skip
-    if port is not UNKNOWN and not (isinstance(port, int) and 1 <= port <= 65535):
+    if host is not UNKNOWN and not _is_address(host):
+        problems.append(
+            Problem("host", str(host), "an IP address of this machine, e.g. 127.0.0.1",
+                    "use 127.0.0.1 unless other machines must reach it")
+        )  # fmt: skip
+    whole = isinstance(port, int) and not isinstance(port, bool)
+    if port is not UNKNOWN and not (whole and 1 <= int(str(port)) <= 65535):
         problems.append(Problem("port", str(port), "a whole number from 1 to 65535", "e.g. 5000"))
     return problems
+
+
+def _is_address(host: object) -> bool:
+    if not isinstance(host, str):
+        return False
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_models(models: Any) -> list[Problem]:
@@ -207,10 +260,15 @@ def _check_models(models: Any) -> list[Problem]:
         problems += [
             Problem(f"{field}.{name}", "", "a text", "take it from the bundle's outputs")
             for name in ("name", "path", "digest")
-            if not model.get(name)
+            if model.get(name) is not UNKNOWN
+            and not (isinstance(model.get(name), str) and model.get(name))
         ]
         name = model.get("name")
-        if isinstance(name, str):
+        if isinstance(name, str) and name:
+            if not _MODEL_NAME.fullmatch(name):
+                problems.append(
+                    Problem(f"{field}.name", name, "letters, digits, '.', '_' and '-'", "rename it")
+                )
             if name in seen:
                 problems.append(
                     Problem(f"{field}.name", name, "each name once", "rename one of the models")

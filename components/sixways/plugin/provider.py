@@ -69,6 +69,7 @@ class SixwaysProvider(p.Provider):
         return p.DiffResponse(
             changes=bool(changes),
             replaces=list(changes.replace),
+            delete_before_replace=resource.delete_before_replace,
             diffs=list(detailed),
             detailed_diff=detailed,
         )

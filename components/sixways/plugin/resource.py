@@ -58,6 +58,8 @@ class Resource(ABC):
     token: ClassVar[str]
     secrets: ClassVar[frozenset[str]] = frozenset()
     """Outputs that are secrets."""
+    delete_before_replace: ClassVar[bool] = False
+    """Whether a replacement cannot stand beside what it replaces."""
 
     @abstractmethod
     def check(self, call: Call, inputs: Values) -> tuple[Values, list[Problem]]:
@@ -85,8 +87,11 @@ class Resource(ABC):
 
 
 def unexpected(inputs: Mapping[str, Any], accepted: Collection[str]) -> list[Problem]:
-    """A problem for each input that nobody knows: a typo must not be ignored in silence."""
+    """A problem for each input that nobody knows: a typo must not be ignored in silence.
+
+    The name alone is shown: what stands under a mistyped `apikey` is still a secret.
+    """
     return [
-        Problem(name, str(inputs[name]), ", ".join(sorted(accepted)), "correct or remove the name")
+        Problem(name, name, ", ".join(sorted(accepted)), "correct or remove the name")
         for name in sorted(set(inputs) - set(accepted))
     ]

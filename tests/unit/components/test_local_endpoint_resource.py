@@ -11,6 +11,7 @@ import sixways
 from sixways.plugin.local_endpoint import LocalEndpointResource, bundle_digest
 from sixways.plugin.resource import Call, Values
 from sixways.plugin.values import UNKNOWN
+from sixways_bundle import BundleError
 
 MODEL = {"name": "minilm", "path": "bundles/one", "digest": "sha256:1"}
 URN = "urn:pulumi:dev::sixways::sixways:local:LocalEndpoint::local"
@@ -56,6 +57,13 @@ def test_defaults_are_loopback_and_port_5000(call: Call) -> None:
         ({"apiKey": "short"}, "apiKey"),
         ({"stateDir": ""}, "stateDir"),
         ({"prot": 5000}, "prot"),
+        ({"port": True}, "port"),
+        ({"host": 5}, "host"),
+        ({"apiKey": "sixteen letters and spaces"}, "apiKey"),
+        ({"apiKey": "schlüssel-mit-umlaut"}, "apiKey"),
+        ({"apiKey": 1234567890123456}, "apiKey"),
+        ({"models": [{**MODEL, "name": 7}]}, "models[0].name"),
+        ({"models": [{**MODEL, "name": "a b"}]}, "models[0].name"),
     ],
 )
 def test_a_bad_input_names_its_field(call: Call, changes: Values, field: str) -> None:
@@ -67,6 +75,11 @@ def test_a_bad_input_names_its_field(call: Call, changes: Values, field: str) ->
 def test_a_short_key_is_not_repeated_in_the_message(call: Call) -> None:
     _, problems = LocalEndpointResource().check(call, inputs(apiKey="hunter2"))
     assert "hunter2" not in str(problems[0])
+
+
+def test_a_mistyped_key_is_not_repeated_in_the_message(call: Call) -> None:
+    _, problems = LocalEndpointResource().check(call, inputs(apikey="my-very-secret-key"))
+    assert "my-very-secret-key" not in str(problems[0])
 
 
 def test_every_problem_is_reported_at_once(call: Call) -> None:
@@ -99,9 +112,38 @@ def test_a_changed_input_changes_in_place(call: Call, changes: Values, field: st
     assert not changed.replace
 
 
-def test_another_state_folder_is_a_replacement(call: Call) -> None:
-    wanted = inputs(host="127.0.0.1", port=5000, stateDir="elsewhere")
-    assert list(LocalEndpointResource().diff(call, state(), wanted).replace) == ["stateDir"]
+@pytest.mark.parametrize(
+    ("changes", "field"), [({"stateDir": "elsewhere"}, "stateDir"), ({"host": "::1"}, "host")]
+)
+def test_another_address_or_folder_is_a_replacement(
+    call: Call, changes: Values, field: str
+) -> None:
+    wanted = {**inputs(host="127.0.0.1", port=5000), **changes}
+    assert list(LocalEndpointResource().diff(call, state(), wanted).replace) == [field]
+
+
+def test_taking_ones_own_key_away_is_a_change(call: Call) -> None:
+    same = inputs(host="127.0.0.1", port=5000)
+    own = state(apiKey="my-own-key-1234567", keyGenerated=False)
+    assert list(LocalEndpointResource().diff(call, own, same).update) == ["apiKey"]
+    given = {**same, "apiKey": "my-own-key-1234567"}
+    assert not LocalEndpointResource().diff(call, own, given)
+
+
+def test_resources_of_one_name_have_folders_of_their_own_below_the_state_folder() -> None:
+    from sixways.plugin.local_endpoint import _folder
+
+    quiet = Call(URN, lambda severity, message, ephemeral: None)
+    nested = Call(URN.replace("sixways:local:", "my:index:Parent$sixways:local:"), quiet.log)
+    evil = Call(URN.replace("::local", "::../.."), quiet.log)
+    folders = {_folder(c, inputs()) for c in (quiet, nested, evil)}
+    assert len(folders) == 3
+    assert all(folder.parent == Path("state") for folder in folders)
+
+
+def test_importing_an_endpoint_says_what_to_do_instead(call: Call) -> None:
+    with pytest.raises(BundleError, match="run pulumi up"):
+        LocalEndpointResource().read(call, "local", {})
 
 
 def test_a_stopped_server_and_an_old_one_are_changes(call: Call) -> None:
@@ -123,7 +165,7 @@ def test_a_preview_foresees_addresses_and_starts_nothing(call: Call, tmp_path: P
 
 
 def test_reading_a_folder_that_is_gone_says_stopped(call: Call, tmp_path: Path) -> None:
-    found = LocalEndpointResource().read(call, "local", state(stateDir=str(tmp_path)))
+    found = LocalEndpointResource().read(call, "local", state(folder=str(tmp_path)))
     assert found is not None
     assert found["status"] == "stopped"
     assert found["apiKey"] == "generated-key-1"
