@@ -7,6 +7,7 @@ All requests that run share each step. Decoding happens in a process of its own 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import secrets
@@ -31,6 +32,7 @@ from sixways_server.engines.openvino_genai_worker import (
     Decoding,
     Item,
     Settings,
+    frame,
 )
 from sixways_server.errors import BadRequest, NotReady, PromptTooLong, RequestError, TooBusy
 
@@ -40,6 +42,8 @@ _RESTARTS = 3
 _RESTART_WINDOW_S = 60.0
 _FIRST_GUESS_S = 2.0
 _SEEDS = 2**32
+_FINISH_SECONDS = 120.0
+"""How long accepted requests may take once the engine closes; then they fail."""
 _log = logging.getLogger("sixways.engine")
 
 
@@ -48,7 +52,7 @@ class _Generation:
 
     def __init__(self, key: int, token_ids: Sequence[int], decoding: Decoding) -> None:
         self.key = key
-        self.order = Add(key, list(token_ids), decoding)
+        self.order = frame(Add(key, list(token_ids), decoding))
         self.loop = asyncio.get_running_loop()
         self.arrivals: asyncio.Queue[Item | RequestError] = asyncio.Queue()
         self.started = 0.0
@@ -125,7 +129,7 @@ class OpenVINOTextEngine(TextEngine):
         self._use(process)
 
     async def close(self) -> None:
-        """Lets accepted requests finish, then ends the process. New ones are refused."""
+        """Lets accepted requests finish (two minutes at most), then ends the process."""
         with self._state:
             self._closing = True
         await asyncio.to_thread(self._finish)
@@ -283,7 +287,7 @@ class OpenVINOTextEngine(TextEngine):
         """The reader is gone: nothing more is to be made for it."""
         with self._state:
             if self._running.pop(generation.key, None) and self._process:
-                self._process.send(Cancel(generation.key))
+                self._process.send(frame(Cancel(generation.key)))
             elif generation in self._waiting:
                 self._waiting.remove(generation)
             self._fill()
@@ -338,15 +342,26 @@ class OpenVINOTextEngine(TextEngine):
 
     def _use(self, process: DecodingProcess) -> None:
         with self._state:
-            self._process = process
-            self._broken = ""
-            self._fill()
+            closed = self._closing and not self._waiting and not self._running
+            if not closed:
+                self._process = process
+                self._broken = ""
+                self._fill()
+        if closed:  # while it started
+            process.close()
 
     def _finish(self) -> None:
         with self._state:
-            self._state.wait_for(lambda: not self._waiting and not self._running)
+            self._state.wait_for(
+                lambda: not self._waiting and not self._running, timeout=_FINISH_SECONDS
+            )
             process, self._process = self._process, None
             self._broken = "the engine is closed"
+            lost = [*self._running.values(), *self._waiting]
+            self._running.clear()
+            self._waiting.clear()
+        refusal = NotReady(f"{self.info.name}: the server is shutting down", retry_after=5)
+        _deliver([(generation, refusal) for generation in lost])
         if process:
             process.close()
 
@@ -370,7 +385,7 @@ def _deliver(arrived: Sequence[tuple[_Generation, Item | RequestError]]) -> None
     for generation, what in arrived:
         loops.setdefault(generation.loop, []).append((generation, what))
     for loop, batch in loops.items():
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits there
             loop.call_soon_threadsafe(_put, batch)
 
 

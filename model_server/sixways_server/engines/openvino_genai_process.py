@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import subprocess
 import sys
@@ -18,16 +19,15 @@ from sixways_server.engines.openvino_genai_worker import (
     Frames,
     Item,
     Items,
-    Order,
     Ready,
     Settings,
-    frame,
 )
 
 _MODULE = "sixways_server.engines.openvino_genai_worker"
 _READ = 1 << 16
 _LOAD_SECONDS = 300.0
 _END_SECONDS = 10.0
+_log = logging.getLogger("sixways.engine")
 
 
 class DecodingProcess:
@@ -81,9 +81,9 @@ class DecodingProcess:
             self.close()
             raise BundleError(self._failure)
 
-    def send(self, order: Order) -> None:
-        """Hands an order over; never blocks."""
-        self._orders.put(frame(order))
+    def send(self, order: bytes) -> None:
+        """Hands over an order that `frame` made; never blocks and never fails."""
+        self._orders.put(order)
 
     def close(self) -> None:
         """Ends the process and waits for it. What still runs in it is dropped."""
@@ -110,10 +110,14 @@ class DecodingProcess:
 
     def _read(self, pipe: IO[bytes]) -> None:
         frames, decoder = Frames(), msgspec.msgpack.Decoder(Answer)
-        with pipe:
-            while data := pipe.read1(_READ):  # type: ignore[attr-defined]
-                for message in frames.feed(data):
-                    self._take(decoder.decode(message))
+        try:
+            with pipe:
+                while data := pipe.read1(_READ):  # type: ignore[attr-defined]
+                    for message in frames.feed(data):
+                        self._take(decoder.decode(message))
+        except Exception:  # whatever it is: nobody would hear the process any more
+            _log.exception("the answers of the decoding process cannot be handled; it is ended")
+            self._child.kill()
         self._orders.put(None)
         code = self._child.wait()
         self._failure = self._failure or f"the decoding process ended with exit code {code}"

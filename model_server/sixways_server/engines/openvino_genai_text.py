@@ -18,6 +18,8 @@ from sixways_server.engines.base import Sampling
 from sixways_server.errors import BadRequest
 
 _MOST_STOPS = 16
+MOST_TOKENS = 2**31 - 1
+"""Largest `max_tokens` and `top_k`: what every engine can count to."""
 
 
 class ChatTemplate:
@@ -95,8 +97,11 @@ def check_sampling(sampling: Sampling) -> None:
     _within("frequency_penalty", sampling.frequency_penalty, -2.0, 2.0)
     _within("presence_penalty", sampling.presence_penalty, -2.0, 2.0)
     for field, value in (("max_tokens", sampling.max_tokens), ("top_k", sampling.top_k)):
-        if value is not None and value < 1:
-            raise BadRequest(f"{field}: {value} is not accepted; accepted: 1 or more", field=field)
+        if value is not None and not 1 <= value <= MOST_TOKENS:
+            given = value if abs(value) <= MOST_TOKENS else "a number of that size"
+            raise BadRequest(
+                f"{field}: {given} is not accepted; accepted: 1 to {MOST_TOKENS}", field=field
+            )
     if len(sampling.stop) > _MOST_STOPS or not all(sampling.stop):
         raise BadRequest(
             f"stop: {len(sampling.stop)} strings, {sum(not one for one in sampling.stop)} of them "

@@ -19,6 +19,7 @@ from sixways_server.errors import BadRequest
 
 Finish = Literal["stop", "length"]
 _LARGEST = 2**63 - 1
+_COUNT = 2**31 - 1  # of tokens, places …: what every engine can count to
 _COMPLETION_TOKENS = 16
 """What OpenAI's completions make when `max_tokens` is left out."""
 
@@ -71,10 +72,10 @@ class _Generation(_Request):
     model: str
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=_COUNT)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_k: Annotated[int, Field(ge=1, le=_COUNT)] | None = None
     stop: str | Annotated[list[str], Field(max_length=16)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=_LARGEST)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
@@ -157,7 +158,7 @@ class ChatRequest(_Generation):
     """`POST /v1/chat/completions`"""
 
     messages: Annotated[list[Message], Field(min_length=1)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=_COUNT)] | None = None
     tools: Any = None
     tool_choice: Any = None
     functions: Any = None

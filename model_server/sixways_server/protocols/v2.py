@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 VERSION = "1"
 """A bundle is named by its digest, so a served model has one version."""
 _LARGEST = 2**63 - 1
+_COUNT = 2**31 - 1  # of tokens, of rows …
 
 
 class _Strict(BaseModel):
@@ -39,10 +40,10 @@ class _Strict(BaseModel):
 class Parameters(_Strict):
     """How a language model is to choose tokens; left out: greedy, up to 16 tokens."""
 
-    max_tokens: Annotated[int, Field(ge=1)] = 16
+    max_tokens: Annotated[int, Field(ge=1, le=_COUNT)] = 16
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_k: Annotated[int, Field(ge=1, le=_COUNT)] | None = None
     seed: Annotated[int, Field(ge=0, le=_LARGEST)] | None = None
     stop: str | list[str] = []
     binary_data_output: bool = False

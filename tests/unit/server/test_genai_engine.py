@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,7 +20,8 @@ from tokenizers import Tokenizer
 from sixways_bundle.errors import BundleError
 from sixways_bundle.quantize.llm import LLM_RECIPES, LlmFamily
 from sixways_server.engines import openvino_genai as module
-from sixways_server.engines.base import Chunk, ModelInfo, Sampling
+from sixways_server.engines import openvino_genai_process as process_module
+from sixways_server.engines.base import Chunk, ModelInfo, Prompt, Sampling
 from sixways_server.engines.openvino_genai import OpenVINOTextEngine
 from sixways_server.errors import BadRequest, NotReady, PromptTooLong, RequestError, TooBusy
 from tests.unit.bundle.llm_tiny import CONTEXT, EOS, VOCABULARY, write_gguf
@@ -215,6 +217,52 @@ async def test_requests_fail_with_their_process_and_the_next_are_answered(bundle
     await engine.close()
 
 
+async def test_an_order_that_cannot_be_written_leaves_nothing_behind(
+    engine: OpenVINOTextEngine,
+) -> None:
+    with pytest.raises(OverflowError):
+        [chunk async for chunk in engine.generate(Prompt([2**70]), GREEDY)]
+    assert engine.running == engine.queue_depth == 0
+    assert sum(chunk.tokens for chunk in await collect(engine, "he", GREEDY)) == 24
+
+
+async def test_an_error_in_the_reader_ends_the_process_and_a_new_one_serves(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make(bundle)
+    await asyncio.to_thread(engine.load)
+    first = engine.worker_pid
+    deliver = module._deliver
+
+    def breaks_once(arrived: Any) -> None:
+        monkeypatch.setattr(module, "_deliver", deliver)
+        raise OverflowError
+
+    monkeypatch.setattr(module, "_deliver", breaks_once)
+    with pytest.raises(RequestError) as caught:
+        await asyncio.wait_for(collect(engine, "hello", GREEDY), 20)
+    assert caught.value.status == 500
+    assert sum(chunk.tokens for chunk in await collect(engine, "he", GREEDY)) == 24
+    assert engine.worker_pid != first
+    await engine.close()
+
+
+async def test_closing_does_not_wait_for_ever(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FINISH_SECONDS", 0.1)
+    monkeypatch.setattr(process_module, "_END_SECONDS", 0.1)
+    engine = make(bundle)
+    await asyncio.to_thread(engine.load)
+    assert engine.worker_pid is not None
+    os.kill(engine.worker_pid, signal.SIGSTOP)
+    task = asyncio.create_task(collect(engine, "hello", GREEDY))
+    await until(lambda: engine.running == 1)
+    await asyncio.wait_for(engine.close(), 10)
+    with pytest.raises(NotReady):
+        await task
+
+
 async def test_a_process_that_dies_again_and_again_is_given_up(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,7 +369,9 @@ async def test_a_prompt_of_no_or_unknown_tokens_is_refused(
         ("top_p", 0.0),
         ("top_p", 1.1),
         ("top_k", 0),
+        ("top_k", 2**64),
         ("max_tokens", 0),
+        ("max_tokens", 2**31),
         ("frequency_penalty", 2.1),
         ("presence_penalty", -2.1),
         ("stop", ("",)),

@@ -205,6 +205,10 @@ WRONG: list[tuple[str, bytes, str | None, str]] = [
     ("completions", b'{"model": "echo", "prompt": "a", "temperature": "1"}', "temperature", ""),
     ("completions", b'{"model": "echo", "prompt": "a", "top_p": 0}', "top_p", "greater than 0"),
     ("completions", b'{"model": "echo", "prompt": "a", "max_tokens": 0}', "max_tokens", ""),
+    ("completions", b'{"model": "echo", "prompt": "a", "top_k": 18446744073709551616}', "top_k",
+     "2147483647"),
+    ("completions", b'{"model": "echo", "prompt": "a", "max_tokens": 2147483648}', "max_tokens",
+     "2147483647"),
     ("completions", b'{"model": "echo", "prompt": []}', "prompt", "empty list"),
 ]  # fmt: skip
 
