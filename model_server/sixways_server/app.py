@@ -65,10 +65,10 @@ def _install_health(routes: Routes, registry: Registry, metrics: Metrics) -> Non
 
     @routes.get("/readyz", response_class=PlainTextResponse, tags=["Server"])
     async def readyz(request: Request) -> Response:
-        """200 when every model is loaded; 503 before that and after SIGTERM."""
+        """200 when every model is loaded and answers; 503 otherwise and after SIGTERM."""
         if registry.ready:
             return PlainTextResponse("ready\n")
-        reason = "draining" if registry.draining else "loading"
+        reason = "draining" if registry.draining else "loading" if registry.loading else "broken"
         return PlainTextResponse(reason + "\n", status_code=503, headers={"retry-after": "1"})
 
     @routes.get("/metrics", response_class=PlainTextResponse, tags=["Server"])

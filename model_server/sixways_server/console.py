@@ -69,7 +69,7 @@ def snapshot(registry: Registry, metrics: Metrics) -> dict[str, Any]:
         models.append(
             {
                 "name": name,
-                "ready": True,
+                "ready": engine.ready,
                 "task": info.task,
                 "digest": info.digest,
                 "variant": info.variant,

@@ -46,8 +46,13 @@ class Registry:
 
     @property
     def ready(self) -> bool:
-        """Whether every model is loaded and the server is not about to end."""
-        return not self.draining and not self.loading
+        """Whether every model is loaded and answers, and the server is not about to end."""
+        return not (self.draining or self.loading or self.broken)
+
+    @property
+    def broken(self) -> list[str]:
+        """Names of what is loaded and takes no requests at present."""
+        return [name for name, engine in self._engines.items() if engine and not engine.ready]
 
     def get(self, name: str) -> Engine:
         """The engine of that name.

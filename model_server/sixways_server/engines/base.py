@@ -82,6 +82,11 @@ class Engine(ABC):
 
     info: ModelInfo
 
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be taken now, once it is loaded."""
+        return True
+
     @abstractmethod
     def load(self) -> None:
         """Opens the model and answers one warm-up request. Blocks: call it off the event loop."""

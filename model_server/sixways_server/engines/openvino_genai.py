@@ -40,8 +40,11 @@ _UNASKED_TOKENS = 2048
 """Tokens that a request gets at most when it does not say how many: a small model may never end."""
 _RESTARTS = 3
 _RESTART_WINDOW_S = 60.0
+_PAUSE_SECONDS = 30.0
+"""After a start that failed, or too many ends, until the next try; meanwhile it is not ready."""
 _FIRST_GUESS_S = 2.0
 _SEEDS = 2**32
+_LEAST = 1e-5  # of temperature and top_p
 _FINISH_SECONDS = 120.0
 """How long accepted requests may take once the engine closes; then they fail."""
 _log = logging.getLogger("sixways.engine")
@@ -132,6 +135,7 @@ class OpenVINOTextEngine(TextEngine):
         """Lets accepted requests finish (two minutes at most), then ends the process."""
         with self._state:
             self._closing = True
+            self._state.notify_all()  # to a pause between two starts
         await asyncio.to_thread(self._finish)
 
     @property
@@ -245,8 +249,9 @@ class OpenVINOTextEngine(TextEngine):
         seed = secrets.randbelow(_SEEDS) if sampling.seed is None else sampling.seed % _SEEDS
         return Decoding(
             max_tokens=sampling.max_tokens or min(left, _UNASKED_TOKENS),
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
+            # The engine computes in float32: what is nearly 0 there means the most likely token.
+            temperature=sampling.temperature if sampling.temperature >= _LEAST else 0.0,
+            top_p=max(sampling.top_p, _LEAST),
             top_k=sampling.top_k or 0,
             seed=seed,
             frequency_penalty=sampling.frequency_penalty,
@@ -305,9 +310,22 @@ class OpenVINOTextEngine(TextEngine):
                     del self._running[item.id]
                     taken = time.monotonic() - generation.started
                     self._seconds += 0.1 * (taken - self._seconds)
-                arrived.append((generation, _failure(item.error) if item.error else item))
+                arrived.append((generation, self._refusal(item.error) if item.error else item))
             self._fill()
         _deliver(arrived)
+
+    def _refusal(self, reason: str) -> RequestError:
+        """Why one request could not run while others do."""
+        if reason == NO_ROOM:
+            return PromptTooLong(
+                "prompt and answer need more memory for keys and values than this server has. "
+                "Fix: shorten the prompt or lower max_tokens, or give the server more memory"
+            )
+        _log.warning("%s: a request was refused by the library: %s", self.info.name, reason)
+        return BadRequest(
+            "the engine does not take this request. Fix: leave out temperature, top_p, top_k and "
+            "the penalties, or give values nearer to their defaults"
+        )
 
     def _on_end(self, reason: str) -> None:
         """The process died: what ran in it fails, what waits is served by a new one."""
@@ -321,21 +339,39 @@ class OpenVINOTextEngine(TextEngine):
             )
             self._ends_seen.append(now)
         _log.error("%s: %s; %d requests fail with it", self.info.name, reason, len(lost))
-        _deliver([(generation, _failure(reason)) for generation in lost])
-        try:
-            if often:
-                raise BundleError(f"it ended {_RESTARTS + 1} times within a minute; last: {reason}")
-            process = self._start()
-            process.wait_ready()
+        failure = RequestError(
+            "the engine failed and is started again. Fix: try again; the server's log says why",
+            status=500,
+            code="engine_error",
+        )
+        _deliver([(generation, failure) for generation in lost])
+        if often:
+            self._pause(f"it ended {_RESTARTS + 1} times within a minute")
+        while not self._closing:
+            try:
+                process = self._start()
+                process.wait_ready()
+            except (BundleError, OSError, RuntimeError) as error:
+                self._pause(str(error))
+                continue
             self._use(process)
-        except (BundleError, OSError) as error:
-            with self._state:
-                self._broken = f"the engine cannot be started again: {error}"
-                stranded = list(self._waiting)
-                self._waiting.clear()
-                self._fill()
-            refusal = NotReady(f"{self.info.name}: {self._broken}", retry_after=30)
-            _deliver([(generation, refusal) for generation in stranded])
+            return
+
+    def _pause(self, reason: str) -> None:
+        """Refuses everything for a while: what broke the engine may pass, as full memory does."""
+        _log.error(
+            "%s cannot be started again: %s; next try in %.0f s",
+            self.info.name, reason, _PAUSE_SECONDS,
+        )  # fmt: skip
+        with self._state:
+            self._broken = "the engine cannot be started again; the server's log says why"
+            stranded = list(self._waiting)
+            self._waiting.clear()
+            self._fill()
+        refusal = NotReady(f"{self.info.name}: {self._broken}", retry_after=_PAUSE_SECONDS)
+        _deliver([(generation, refusal) for generation in stranded])
+        with self._state:
+            self._state.wait_for(lambda: self._closing, timeout=_PAUSE_SECONDS)
 
     def _start(self) -> DecodingProcess:
         return DecodingProcess(self._settings, self._on_items, self._on_end)
@@ -364,19 +400,6 @@ class OpenVINOTextEngine(TextEngine):
         _deliver([(generation, refusal) for generation in lost])
         if process:
             process.close()
-
-
-def _failure(reason: str) -> RequestError:
-    if reason == NO_ROOM:
-        return PromptTooLong(
-            "prompt and answer need more memory for keys and values than this server has. Fix: "
-            "shorten the prompt or lower max_tokens, or give the server more memory"
-        )
-    return RequestError(
-        f"the engine failed: {reason}. Fix: try again; the server's log has more",
-        status=500,
-        code="engine_error",
-    )
 
 
 def _deliver(arrived: Sequence[tuple[_Generation, Item | RequestError]]) -> None:

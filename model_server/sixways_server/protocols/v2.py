@@ -161,8 +161,8 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
 
     async def model_ready(request: Request, model: str) -> Response:
         """Whether a model is ready; 503 if not."""
-        registry.get(model)
-        return _readiness({"name": model, "ready": True}, not registry.draining)
+        engine = registry.get(model)
+        return _readiness({"name": model}, engine.ready and not registry.draining)
 
     async def infer(request: Request, model: str, body: InferRequest) -> InferResponse:
         """Runs a model over tensors."""

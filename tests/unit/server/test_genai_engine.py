@@ -211,6 +211,7 @@ async def test_requests_fail_with_their_process_and_the_next_are_answered(bundle
         await task
     assert caught.value.status == 500
     assert caught.value.code == "engine_error"
+    assert "exit code" not in caught.value.message  # that is for the log
     assert sum(chunk.tokens for chunk in await collect(engine, "he", GREEDY)) == 24
     assert engine.ready
     assert engine.worker_pid != first
@@ -277,6 +278,29 @@ async def test_a_process_that_dies_again_and_again_is_given_up(
     await until(lambda: not engine.ready)
     with pytest.raises(NotReady, match="started again"):
         await collect(engine, "he", GREEDY)
+    closing = time.monotonic()
+    await engine.close()
+    assert time.monotonic() - closing < 5  # not the whole pause
+
+
+async def test_a_broken_engine_tries_again_after_a_pause(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAUSE_SECONDS", 0.2)
+    engine = make(bundle)
+    await asyncio.to_thread(engine.load)
+    start = engine._start
+
+    def fails_once() -> Any:
+        monkeypatch.setattr(engine, "_start", start)
+        raise OSError("no memory")
+
+    monkeypatch.setattr(engine, "_start", fails_once)
+    assert engine.worker_pid is not None
+    os.kill(engine.worker_pid, signal.SIGKILL)
+    await until(lambda: not engine.ready)
+    await until(lambda: engine.ready)
+    assert sum(chunk.tokens for chunk in await collect(engine, "he", GREEDY)) == 24
     await engine.close()
 
 
@@ -395,6 +419,27 @@ async def test_the_edges_of_sampling_are_accepted_by_the_pipeline(
         frequency_penalty=-2.0, presence_penalty=2.0, stop=("\x00",) * 16,
     )  # fmt: skip
     assert sum(chunk.tokens for chunk in await collect(engine, "he", edges)) == 4
+
+
+@pytest.mark.parametrize("field", ["temperature", "top_p"])
+async def test_values_next_to_zero_are_taken_as_the_most_likely_token(
+    engine: OpenVINOTextEngine, field: str
+) -> None:
+    least = replace(GREEDY, **{"temperature": 1.0, field: 1e-300})
+    assert joined(await collect(engine, "hello", least)) == joined(
+        await collect(engine, "hello", GREEDY)
+    )
+
+
+async def test_what_the_library_refuses_is_a_bad_request_in_our_words(
+    engine: OpenVINOTextEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LEAST", 1e-300)
+    tiny = replace(GREEDY, temperature=1.0, top_p=1e-300)
+    with pytest.raises(BadRequest) as caught:
+        await collect(engine, "hello", tiny)
+    assert caught.value.status == 400
+    assert "the engine does not take this request" in caught.value.message
 
 
 async def test_an_engine_that_was_not_loaded_is_not_ready(bundle: Path) -> None:
