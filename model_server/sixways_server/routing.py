@@ -9,6 +9,7 @@ FastAPI's import, which takes longer than all the rest of the web framework.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import typing
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,9 @@ from starlette.routing import Route
 from sixways_server.errors import BadRequest
 
 _SHOWN_ERRORS = 3
+_SHOWN_CHARACTERS = 60
+_LARGE_BODY = 64 * 1024
+"""Bytes from which a body is checked in a thread."""
 Endpoint = Callable[..., Awaitable[Any]]
 E = typing.TypeVar("E", bound=Endpoint)
 
@@ -80,7 +84,12 @@ def _handler(path: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Res
     async def handle(request: Request) -> Response:
         arguments = dict(request.path_params)
         if model is not None:
-            arguments["body"] = parse(model, await request.body())
+            data = await request.body()
+            arguments["body"] = (
+                parse(model, data)
+                if len(data) < _LARGE_BODY
+                else await asyncio.to_thread(parse, model, data)
+            )
         result = await endpoint(request=request, **arguments)
         if isinstance(result, Response):
             return result
@@ -115,7 +124,7 @@ def bad_request(error: ValidationError) -> BadRequest:
                 code="invalid_json",
             )
         field = _path(one["loc"])
-        given = _shown(one["input"]) if one["type"] != "missing" else ""
+        given = f", given {shown(one['input'])}" if one["type"] != "missing" else ""
         parts.append(f"{field}: {_lower(one['msg'])}{given}")
     if len(found) > _SHOWN_ERRORS:
         parts.append(f"and {len(found) - _SHOWN_ERRORS} more")
@@ -129,11 +138,17 @@ def _path(location: tuple[int | str, ...]) -> str:
     return path or "body"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value of a request as a message may name it, whatever its size."""
+    if isinstance(value, int) and value.bit_length() > 64:  # thousands of digits, or too many
+        return "a whole number of more than 64 bits"
+    if isinstance(value, str):
+        value = value[:_SHOWN_CHARACTERS]
     if isinstance(value, bool | int | float | str) or value is None:
         text = repr(value)
-        return f", given {text if len(text) <= 60 else text[:57] + '...'}"
-    return f", given a {type(value).__name__}"
+        cut = _SHOWN_CHARACTERS - 3
+        return text if len(text) <= _SHOWN_CHARACTERS else text[:cut] + "..."
+    return f"a {type(value).__name__}"
 
 
 def _lower(text: str) -> str:

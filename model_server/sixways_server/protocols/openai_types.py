@@ -20,6 +20,7 @@ from sixways_server.errors import BadRequest
 Finish = Literal["stop", "length"]
 _LARGEST = 2**63 - 1
 _COUNT = 2**31 - 1  # of tokens, places …: what every engine can count to
+_MOST_PARTS = 4096  # messages of a chat, parts of a message
 _COMPLETION_TOKENS = 16
 """What OpenAI's completions make when `max_tokens` is left out."""
 
@@ -42,12 +43,16 @@ def _texts(value: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
         raise PydanticCustomError("texts", message) from None
 
 
+# Every list stops at its first wrong entry: a finding for each of millions takes seconds.
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+_TokenIds = Annotated[list[TokenId], Field(fail_fast=True, min_length=1)]
 Texts = Annotated[
-    str | list[str] | Annotated[list[TokenId], Field(min_length=1)]
-    | list[Annotated[list[TokenId], Field(min_length=1)]],
+    str
+    | Annotated[list[str], Field(fail_fast=True)]
+    | _TokenIds
+    | Annotated[list[_TokenIds], Field(fail_fast=True)],
     WrapValidator(_texts),
-]  # fmt: skip
+]
 
 
 def as_list(value: str | list[Any]) -> Sequence[str | Sequence[int]]:
@@ -65,7 +70,7 @@ class EmbeddingRequest(_Request):
     model: str
     input: Texts
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = None
+    dimensions: Annotated[int, Field(ge=1, le=_COUNT)] | None = None
 
 
 class _Generation(_Request):
@@ -76,11 +81,11 @@ class _Generation(_Request):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=1, le=_COUNT)] | None = None
-    stop: str | Annotated[list[str], Field(max_length=16)] | None = None
+    stop: str | Annotated[list[str], Field(fail_fast=True, max_length=16)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=_LARGEST)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    n: int | None = None
+    n: Annotated[int, Field(ge=1, le=_COUNT)] | None = None
     logit_bias: Any = None
 
     def sampling(self, max_tokens: int | None) -> Sampling:
@@ -132,7 +137,7 @@ class Message(_Request):
     """One message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | Annotated[list[TextPart], Field(fail_fast=True, max_length=_MOST_PARTS)]
 
     def as_text(self, index: int) -> dict[str, str]:
         """Role and text as chat templates know them.
@@ -157,7 +162,7 @@ class Message(_Request):
 class ChatRequest(_Generation):
     """`POST /v1/chat/completions`"""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(fail_fast=True, min_length=1, max_length=_MOST_PARTS)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=_COUNT)] | None = None
     tools: Any = None
     tool_choice: Any = None
@@ -193,7 +198,7 @@ class CompletionRequest(_Generation):
     """`POST /v1/completions`"""
 
     prompt: Texts
-    best_of: int | None = None
+    best_of: Annotated[int, Field(ge=1, le=_COUNT)] | None = None
     echo: Any = None
     logprobs: Any = None
     suffix: Any = None

@@ -21,7 +21,7 @@ from sixways_server import operations, sixways_version
 from sixways_server.engines.base import EmbeddingEngine, Engine, Sampling, TextEngine
 from sixways_server.errors import BadRequest, UnknownModel
 from sixways_server.record import Record, record_of
-from sixways_server.routing import Routes
+from sixways_server.routing import Routes, shown
 from sixways_server.stream import until_gone
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ VERSION = "1"
 """A bundle is named by its digest, so a served model has one version."""
 _LARGEST = 2**63 - 1
 _COUNT = 2**31 - 1  # of tokens, of rows …
+_MOST_TENSORS = 64
 
 
 class _Strict(BaseModel):
@@ -45,7 +46,7 @@ class Parameters(_Strict):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=1, le=_COUNT)] | None = None
     seed: Annotated[int, Field(ge=0, le=_LARGEST)] | None = None
-    stop: str | list[str] = []
+    stop: str | Annotated[list[str], Field(fail_fast=True, max_length=16)] = []
     binary_data_output: bool = False
 
 
@@ -53,7 +54,10 @@ class InputTensor(_Strict):
     """One input; `data` is flat or nested, row by row."""
 
     name: str
-    shape: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=2)]
+    shape: Annotated[
+        list[Annotated[int, Field(ge=0, le=_COUNT)]],
+        Field(fail_fast=True, min_length=1, max_length=2),
+    ]
     datatype: str
     data: list[Any]
 
@@ -68,8 +72,12 @@ class InferRequest(_Strict):
     """`POST /v2/models/{model}/infer`"""
 
     id: str | None = None
-    inputs: Annotated[list[InputTensor], Field(min_length=1)]
-    outputs: list[RequestedOutput] | None = None
+    inputs: Annotated[
+        list[InputTensor], Field(fail_fast=True, min_length=1, max_length=_MOST_TENSORS)
+    ]
+    outputs: (
+        Annotated[list[RequestedOutput], Field(fail_fast=True, max_length=_MOST_TENSORS)] | None
+    ) = None
     parameters: Parameters = Parameters()
 
 
@@ -378,7 +386,7 @@ def _integers(where: str, tensor: InputTensor) -> tuple[list[int], int]:
     data = _flat(where, tensor, "INT64", int)
     for index, value in enumerate(data):
         if not 0 <= value < 2**31:
-            raise BadRequest(f"{where}.data[{index}]: {value} is no token id", field=where)
+            raise BadRequest(f"{where}.data[{index}]: {shown(value)} is no token id", field=where)
     return data, tensor.shape[1]
 
 

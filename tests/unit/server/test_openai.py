@@ -10,7 +10,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from pydantic import ValidationError
 
+from sixways_server import routing
+from sixways_server.errors import BadRequest
 from tests.unit.server.conftest import Live
 
 HELLO: list[Any] = [{"role": "user", "content": "one two three four"}]
@@ -210,6 +213,8 @@ WRONG: list[tuple[str, bytes, str | None, str]] = [
     ("completions", b'{"model": "echo", "prompt": "a", "max_tokens": 2147483648}', "max_tokens",
      "2147483647"),
     ("completions", b'{"model": "echo", "prompt": []}', "prompt", "empty list"),
+    ("chat/completions", b'{"model": "echo", "messages": ['
+     + b",".join([b'{"role": "user", "content": "a"}'] * 4097) + b"]}", "messages", "4096"),
 ]  # fmt: skip
 
 
@@ -223,6 +228,76 @@ def test_a_wrong_request_names_the_field(
     assert error["param"] == param, error
     assert text in error["message"], error
     assert error["type"] == "invalid_request_error"
+
+
+GIANT = "1" + "0" * 4299  # as many digits as Python reads, and more than it writes
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("embeddings", "dimensions"),
+        ("embeddings", "input"),
+        ("embeddings", "model"),
+        ("completions", "temperature"),
+        ("completions", "seed"),
+        ("completions", "max_tokens"),
+        ("completions", "n"),
+        ("completions", "best_of"),
+        ("completions", "frequency_penalty"),
+    ],
+)
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_giant_number_is_refused_and_not_repeated(
+    client: httpx.Client, path: str, field: str, sign: str
+) -> None:
+    fields = {"model": '"mini"', "input": '"a"'}
+    if path == "completions":
+        fields = {"model": '"echo"', "prompt": '"a"'}
+    fields[field] = sign + GIANT + ("9" if field == "n" else "")
+    body = "{" + ", ".join(f'"{name}": {value}' for name, value in fields.items()) + "}"
+    response = client.post(f"/v1/{path}", content=body)
+    assert response.status_code == 400, response.text
+    assert len(response.content) < 500
+
+
+@pytest.mark.parametrize(
+    ("path", "head", "entry"),
+    [
+        ("/v1/embeddings", '{"model": "mini", "input": [', '{"a": 1}'),
+        ("/v1/embeddings", '{"model": "mini", "input": ["a", ', "1"),
+        ("/v1/chat/completions", '{"model": "echo", "messages": [', "1"),
+        ("/v1/chat/completions",
+         '{"model": "echo", "messages": [{"role": "user", "content": [1,', "1"),
+        ("/v1/completions", '{"model": "echo", "prompt": "a", "stop": [', "1"),
+        ("/v2/models/mini/infer", '{"inputs": [', "1"),
+        ("/v2/models/mini/infer", '{"outputs": [', "1"),
+        ("/v2/models/mini/infer", '{"inputs": [{"shape": [', '"1"'),
+    ],
+)  # fmt: skip
+def test_a_body_of_many_wrong_values_gives_few_findings(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, path: str, head: str, entry: str
+) -> None:
+    found: list[int] = []
+    bad_request = routing.bad_request
+
+    def counted(error: ValidationError) -> BadRequest:
+        found.append(error.error_count())
+        return bad_request(error)
+
+    monkeypatch.setattr(routing, "bad_request", counted)
+    opened: list[str] = []
+    for one in head:
+        if one in "[{":
+            opened.append("]" if one == "[" else "}")
+        elif one in "]}":
+            opened.pop()
+    body = head + ",".join([entry] * 50_000) + "".join(reversed(opened))
+    response = client.post(path, content=body)
+    assert response.status_code == 400, response.text
+    assert found
+    assert found[0] <= 5
+    assert len(response.content) < 1000
 
 
 def test_an_unknown_model_is_404_and_names_those_there_are(api: openai.OpenAI) -> None:

@@ -76,6 +76,8 @@ WRONG = [
     ({**text("a"), "outputs": [{"name": "logits"}]}, "'logits' is not an output"),
     ({**text("a"), "parameters": {"binary_data_output": True}}, "binary_data_output"),
     (text(), "0 inputs"),
+    (text("a", shape=[2**31]), "inputs[0].shape[0]"),
+    (text("a", shape=[10**4200]), "inputs[0].shape[0]"),
     (text("w " * 33), "this model takes 32"),
     ({"inputs": [{"name": "input_ids", "shape": [1, 1], "datatype": "INT64", "data": [1]}]},
      "input_ids and attention_mask"),
@@ -92,7 +94,9 @@ def test_a_wrong_request_says_where(
     assert message in response.json()["error"]
 
 
-@pytest.mark.parametrize("literal", ["NaN", "Infinity", "1.5", "true", "-1", "9999999999999999999"])
+@pytest.mark.parametrize(
+    "literal", ["NaN", "Infinity", "1.5", "true", "-1", "9999999999999999999", "1" + "0" * 4299]
+)
 def test_what_is_no_token_id_is_refused(client: httpx.Client, literal: str) -> None:
     tensor = '"shape": [1, 1], "datatype": "INT64", "data"'
     ids = '{"name": "input_ids", ' + tensor + ": [" + literal + "]}"
@@ -101,6 +105,7 @@ def test_what_is_no_token_id_is_refused(client: httpx.Client, literal: str) -> N
     response = client.post("/v2/models/mini/infer", content=content)
     assert response.status_code == 400, response.text
     assert "inputs[0]" in response.json()["error"]
+    assert len(response.content) < 500
 
 
 def test_unknown_models_and_versions_are_404(client: httpx.Client) -> None:
