@@ -59,14 +59,19 @@ def _cgroup_quota(own: Path = Path("/proc/self/cgroup"), root: Path = _CGROUPS) 
         group = own.read_text().partition("0::/")[2].strip()
     except OSError:  # another system
         return None
-    # A container without a cgroup namespace reads its host's path and sees only its own group.
-    for limit in (root / group / "cpu.max", root / "cpu.max"):
+    # Each group above may grant less. A container without a cgroup namespace reads its host's
+    # path and sees only its own group, as the root.
+    folder, granted = root / group.lstrip("/"), []
+    for one in (folder, *folder.parents):
+        if not one.is_relative_to(root):
+            break
         try:
-            quota, period = limit.read_text().split()
+            quota, period = (one / "cpu.max").read_text().split()
         except (OSError, ValueError):  # cgroup v1, or the root group, which has no limit
             continue
-        return None if quota == "max" else int(quota) / int(period)
-    return None
+        if quota != "max":
+            granted.append(int(quota) / int(period))
+    return min(granted, default=None)
 
 
 def model_file(directory: Path, name: str, *others: str) -> Path:

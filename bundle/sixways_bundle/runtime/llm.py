@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,13 @@ _EXACT = {
     "KV_CACHE_PRECISION": "f32",
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
 }
-# Version 2 and version 1 of control groups: where this process's group stands, and its files.
+# Version 2 and version 1 of control groups: where this process's group stands, its files, and
+# the lines of its memory.stat that count file contents the kernel gives back when asked.
 _CGROUPS = (
-    (r"^0::/(.*)$", "/sys/fs/cgroup", "memory.max", "memory.current"),
+    (r"^0::/(.*)$", "/sys/fs/cgroup", "memory.max", "memory.current",
+     ("inactive_file", "active_file")),
     (r"^\d+:memory:/(.*)$", "/sys/fs/cgroup/memory", "memory.limit_in_bytes",
-     "memory.usage_in_bytes"),
+     "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
 )  # fmt: skip
 
 
@@ -107,15 +110,23 @@ def memory_available() -> int:
         if line.startswith("MemAvailable:"):
             available = int(line.split()[1]) * 1024
     own = Path("/proc/self/cgroup").read_text(encoding="utf-8")
-    for pattern, root, limit_name, used_name in _CGROUPS:
+    for pattern, root, limit_name, used_name, cached in _CGROUPS:
         found = re.search(pattern, own, re.MULTILINE)
         folder = Path(root) / (found.group(1) if found else "")
         for group in (folder, *folder.parents):
             limit, used = group / limit_name, group / used_name
             if limit.is_file() and used.is_file() and limit.read_text().strip().isdigit():
-                left = int(limit.read_text()) - int(used.read_text())
-                available = min(available, max(0, left))
+                held = int(used.read_text()) - _cached(group / "memory.stat", cached)
+                available = min(available, max(0, int(limit.read_text()) - held))
     return available
+
+
+def _cached(stat: Path, names: Collection[str]) -> int:
+    """Bytes of file contents: a model that was read a moment ago counts as used until then."""
+    if not stat.is_file():
+        return 0
+    lines = (line.split() for line in stat.read_text(encoding="ascii").splitlines())
+    return sum(int(value) for name, value in lines if name in names)
 
 
 def _last_line(error: Exception) -> str:
