@@ -77,7 +77,9 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
                 "and was not trained to be cut; leave it out",
                 field="dimensions",
             )
-        result = await operations.embed(record, engine, as_list(body.input), max_inputs)
+        result = await until_gone(
+            request.receive, operations.embed(record, engine, as_list(body.input), max_inputs)
+        )
         vectors: list[Any]
         if body.encoding_format == "base64":
             rows = result.vectors.astype("<f4", copy=False)

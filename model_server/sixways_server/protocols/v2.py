@@ -182,19 +182,20 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
                 "ask for JSON",
                 field="parameters.binary_data_output",
             )
-        if isinstance(engine, EmbeddingEngine):
-            output = await _embed(record, engine, body, max_inputs)
-        elif isinstance(engine, TextEngine):
-            output = await until_gone(request.receive, _generate(record, engine, body, max_inputs))
-        else:
-            raise BadRequest(f"model: {model!r} cannot be called with tensors", field="model")
         for wanted in body.outputs or ():
-            if wanted.name != output["name"]:
+            name = _metadata(engine)["outputs"][0]["name"]
+            if wanted.name != name:
                 raise BadRequest(
-                    f"outputs: {wanted.name[:80]!r} is not an output of {model!r}; "
-                    f"it has {output['name']!r}",
+                    f"outputs: {wanted.name[:80]!r} is not an output of {model!r}; it has {name!r}",
                     field="outputs",
                 )
+        if isinstance(engine, EmbeddingEngine):
+            work = _embed(record, engine, body, max_inputs)
+        elif isinstance(engine, TextEngine):
+            work = _generate(record, engine, body, max_inputs)
+        else:
+            raise BadRequest(f"model: {model!r} cannot be called with tensors", field="model")
+        output = await until_gone(request.receive, work)
         answer: InferResponse = {
             "model_name": model, "model_version": VERSION, "outputs": [output]
         }  # fmt: skip
@@ -351,6 +352,13 @@ def _flat(where: str, tensor: InputTensor, datatype: str, kind: type) -> list[An
     if data and isinstance(data[0], list):
         if not all(isinstance(row, list) for row in data):
             raise BadRequest(f"{where}.data: rows and single values are mixed", field=where)
+        lengths = [len(row) for row in data]
+        if [len(data), *sorted(set(lengths))] != tensor.shape:
+            raise BadRequest(
+                f"{where}.data: {len(data)} rows of {min(lengths)} to {max(lengths)} values, but "
+                f"shape is {tensor.shape}",
+                field=f"{where}.data",
+            )
         data = [value for row in data for value in row]
     if len(data) != math.prod(tensor.shape):
         raise BadRequest(

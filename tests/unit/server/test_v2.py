@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+
+from sixways_server.engines.dummy import DummyEmbeddings, _Options
+from tests.unit.server.conftest import live_server
 
 
 def text(*texts: Any, **changes: Any) -> dict[str, Any]:
@@ -76,6 +80,11 @@ WRONG = [
     ({**text("a"), "outputs": [{"name": "logits"}]}, "'logits' is not an output"),
     ({**text("a"), "parameters": {"binary_data_output": True}}, "binary_data_output"),
     (text(), "0 inputs"),
+    (text(["a", "b"], shape=[2, 1]), "1 rows of 2 to 2 values, but shape is [2, 1]"),
+    (text(["a", "b"], shape=[2]), "1 rows of 2 to 2 values, but shape is [2]"),
+    ({"inputs": [{"name": name, "shape": [2, 2], "datatype": "INT64", "data": [[1], [1, 1, 1]]}
+                 for name in ("input_ids", "attention_mask")]},
+     "2 rows of 1 to 3 values, but shape is [2, 2]"),
     (text("a", shape=[2**31]), "inputs[0].shape[0]"),
     (text("a", shape=[10**4200]), "inputs[0].shape[0]"),
     (text("w " * 33), "this model takes 32"),
@@ -106,6 +115,17 @@ def test_what_is_no_token_id_is_refused(client: httpx.Client, literal: str) -> N
     assert response.status_code == 400, response.text
     assert "inputs[0]" in response.json()["error"]
     assert len(response.content) < 500
+
+
+def test_an_output_that_there_is_not_is_refused_before_anything_is_computed(
+    tmp_path: Path,
+) -> None:
+    engine = DummyEmbeddings("mini", _Options(delay=30), 4)
+    with live_server(tmp_path, mini=engine) as live, live.client() as api:
+        body = {**text("a"), "outputs": [{"name": "logits"}]}
+        response = api.post("/v2/models/mini/infer", json=body)
+        assert response.status_code == 400
+        assert "it has 'embedding'" in response.json()["error"]
 
 
 def test_unknown_models_and_versions_are_404(client: httpx.Client) -> None:
