@@ -56,21 +56,39 @@ async def chat_prompt(
     return await asyncio.to_thread(engine.chat_prompt, messages, sampling)
 
 
-async def text_prompt(
-    engine: TextEngine, prompt: str | Sequence[int], sampling: Sampling
-) -> Prompt:
-    """A plain prompt; made off the event loop."""
-    return await asyncio.to_thread(engine.text_prompt, prompt, sampling)
+async def text_prompts(
+    engine: TextEngine,
+    prompts: Sequence[str | Sequence[int]],
+    sampling: Sampling,
+    max_inputs: int,
+) -> list[Prompt]:
+    """Plain prompts; made off the event loop.
+
+    Raises:
+        BadRequest: none, or more than `max_inputs` or than the engine ever holds.
+        PromptTooLong: as the engine.
+    """
+    most = min(max_inputs, engine.most_prompts)
+    if not 1 <= len(prompts) <= most:
+        raise BadRequest(
+            f"prompt: {len(prompts)} prompts; accepted are at least 1 and at most {most} a "
+            "request; send several requests",
+            field="prompt",
+        )
+    return [await asyncio.to_thread(engine.text_prompt, one, sampling) for one in prompts]
 
 
 async def generate(
     record: Record, engine: TextEngine, prompt: Prompt, sampling: Sampling
 ) -> AsyncGenerator[Chunk, None]:
     """The generation chunk by chunk. Closing it stops the engine's work on it."""
-    record.tokens_in += len(prompt.token_ids)
     chunks = cast("AsyncGenerator[Chunk, None]", engine.generate(prompt, sampling))
     async with aclosing(chunks):
+        accepted = False
         async for chunk in chunks:
+            if not accepted:
+                accepted = True
+                record.tokens_in += len(prompt.token_ids)
             if chunk.tokens:
                 record.tokens(chunk.tokens)
             yield chunk

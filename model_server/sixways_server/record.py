@@ -12,12 +12,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from starlette.requests import ClientDisconnect, Request
+
 from sixways_server.errors import RequestError
 from sixways_server.protocols import error_response, protocol_of
 from sixways_server.stream import CLIENT_GONE, ClientGone
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from sixways_server.metrics import Metrics
@@ -117,7 +118,7 @@ class KeepRecord:
 
         try:
             await self._app(scope, receive, named)
-        except ClientGone:
+        except (ClientGone, ClientDisconnect):  # the latter: before its body was read
             record.status = CLIENT_GONE
         except Exception:
             # Raised further, uvicorn would cut the connection, and whoever asks next over it

@@ -117,6 +117,9 @@ class EmbeddingEngine(Engine):
 class TextEngine(Engine):
     """A language model."""
 
+    most_prompts: int
+    """Prompts that it may run and keep waiting together; more in one request never fit."""
+
     @abstractmethod
     def chat_prompt(self, messages: Sequence[Mapping[str, str]], sampling: Sampling) -> Prompt:
         """The model's own chat template over `messages` (role, content), tokenized.

@@ -145,6 +145,7 @@ class DummyChat(TextEngine):
 
     def __init__(self, name: str, options: _Options, queue_limit: int) -> None:
         self.info = _info(name, "chat", options)
+        self.most_prompts = queue_limit
         self._options = options
         self.slots = _Slots(queue_limit)
 

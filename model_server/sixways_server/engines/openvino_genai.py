@@ -95,6 +95,7 @@ class OpenVINOTextEngine(TextEngine):
         self._folder, self._ends = tokenizer, tuple(eos_token_ids)
         self._settings = Settings(str(directory), threads, cache_gb)
         self._queue_limit = queue_limit
+        self.most_prompts = MAX_RUNNING + queue_limit
         self._tokenizer: Tokenizer | None = None
         self._template: ChatTemplate | None = None
         # Guards everything below: requests come on the event loop, tokens in a thread.

@@ -135,9 +135,7 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
         engine = registry.text(body.model)
         record.begin(engine.info.name)
         texts, sampling = body.checked()
-        if len(texts) > max_inputs:
-            raise BadRequest(f"prompt: {len(texts)} prompts; at most {max_inputs}", field="prompt")
-        prompts = [await operations.text_prompt(engine, text, sampling) for text in texts]
+        prompts = await operations.text_prompts(engine, texts, sampling, max_inputs)
         head = _head("cmpl", engine)
         if body.stream:
             chunks = operations.generate(record, engine, prompts[0], sampling)

@@ -306,8 +306,6 @@ async def _generate(
     if set(tensors) != {"prompt"}:
         raise _wrong_names(tensors, "prompt (BYTES)")
     texts = _texts(*tensors["prompt"])
-    if not 1 <= len(texts) <= max_inputs:
-        raise BadRequest(f"prompt: {len(texts)} prompts; accepted are 1 to {max_inputs}")
     wanted = body.parameters
     sampling = Sampling(
         max_tokens=wanted.max_tokens,
@@ -317,7 +315,7 @@ async def _generate(
         seed=wanted.seed,
         stop=(wanted.stop,) if isinstance(wanted.stop, str) else tuple(wanted.stop),
     )
-    prompts = [await operations.text_prompt(engine, text, sampling) for text in texts]
+    prompts = await operations.text_prompts(engine, texts, sampling, max_inputs)
     done = await operations.complete_all(record, engine, prompts, sampling)
     return {
         "name": "text",

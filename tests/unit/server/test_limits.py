@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from sixways_server.engines.base import Chunk, Embeddings, Prompt, Sampling
-from sixways_server.engines.dummy import DummyChat, DummyEmbeddings, open_dummy
+from sixways_server.engines.dummy import DummyChat, DummyEmbeddings, _Options, open_dummy
 from sixways_server.errors import TooBusy
 from tests.unit.server.conftest import MAX_BODY, Live, Process, live_server
 
@@ -106,6 +106,19 @@ class Busy(DummyEmbeddings):
         raise TooBusy("the queue is full", retry_after=2.5)
 
 
+class Sleeps(DummyEmbeddings):
+    """Never answers."""
+
+    stopped = False
+
+    async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embeddings:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            self.stopped = True
+        return await super().embed(inputs)
+
+
 class Broken(DummyChat):
     """Fails in the middle."""
 
@@ -126,7 +139,13 @@ def odd(tmp_path: Path) -> Iterator[tuple[Live, dict[str, Slow]]]:
 
     engines = {
         name: as_kind(kind, name)
-        for name, kind in {"slow": Slow, "mute": Mute, "busy": Busy, "broken": Broken}.items()
+        for name, kind in {
+            "slow": Slow,
+            "mute": Mute,
+            "busy": Busy,
+            "broken": Broken,
+            "sleeps": Sleeps,
+        }.items()
     }
     with live_server(tmp_path, **engines) as server:
         yield server, engines  # type: ignore[misc]
@@ -158,6 +177,74 @@ def test_a_client_that_leaves_stops_its_generation(
     wait_until(lambda: engines[name].stopped)
     wait_until(lambda: live.metrics.in_flight == 0)
     assert 'status="499"' in live.metrics.text().decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"model": "sleeps", "input": "a"}),
+        (
+            "/v2/models/sleeps/infer",
+            {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}]},
+        ),
+    ],
+)
+def test_a_client_that_leaves_stops_its_embedding(
+    odd: tuple[Live, dict[str, Slow]], path: str, body: dict[str, object]
+) -> None:
+    live, engines = odd
+    content = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {live.key}\r\n"
+        f"content-length: {len(content)}\r\n\r\n"
+    )
+    with live.raw() as raw:
+        raw.sendall(head.encode() + content)
+        wait_until(lambda: live.metrics.in_flight == 1)
+    wait_until(lambda: engines["sleeps"].stopped)
+    wait_until(lambda: live.metrics.in_flight == 0)
+    assert 'status="499"' in live.metrics.text().decode()
+
+
+def test_a_client_that_leaves_within_its_body_is_no_failure_of_the_server(
+    odd: tuple[Live, dict[str, Slow]], caplog: pytest.LogCaptureFixture
+) -> None:
+    live, _ = odd
+    head = (
+        f"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\nx-api-key: {live.key}\r\n"
+        'content-length: 100\r\n\r\n{"model"'
+    )
+    with live.raw() as raw:
+        raw.sendall(head.encode())
+        time.sleep(0.1)
+    wait_until(lambda: 'status="499"' in live.metrics.text().decode())
+    assert "Traceback" not in caplog.text
+    assert not [line for line in caplog.records if line.levelname == "ERROR"]
+
+
+def test_more_prompts_than_a_model_ever_holds_are_a_bad_request(
+    odd: tuple[Live, dict[str, Slow]],
+) -> None:
+    live, _ = odd
+    with live.client() as client:
+        response = client.post("/v1/completions", json={"model": "mute", "prompt": ["a"] * 5})
+    assert response.status_code == 400
+    assert "5 prompts" in response.json()["error"]["message"]
+    assert "at most 4" in response.json()["error"]["message"]
+
+
+def test_tokens_of_a_refused_prompt_are_not_counted_as_read(tmp_path: Path) -> None:
+    engine = DummyChat("echo", _Options(), 1)
+    engine.slots.active = 1
+    with live_server(tmp_path, echo=engine) as live, live.client() as client:
+        body = {"model": "echo", "prompt": "a b c"}
+        assert client.post("/v1/completions", json=body).status_code == 429
+        assert "sixways_prompt_tokens_total{" not in live.metrics.text().decode()
+        engine.slots.active = 0
+        assert client.post("/v1/completions", json=body).status_code == 200
+        wait_until(
+            lambda: 'prompt_tokens_total{model_name="echo"} 3.0' in live.metrics.text().decode()
+        )
 
 
 def test_a_full_queue_is_429_with_the_time_to_wait(odd: tuple[Live, dict[str, Slow]]) -> None:
