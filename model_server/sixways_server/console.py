@@ -29,7 +29,9 @@ _INLINE = re.compile(rb"<(script|style)\b[^>]*>(.*?)</\1>", re.DOTALL | re.IGNOR
 
 
 def install(routes: Routes, registry: Registry, metrics: Metrics, *, page: bool) -> None:
-    """Adds `/console.json` and, with `page`, the page at `/`."""
+    """Adds the page at `/` and `/console.json`, its figures; without `page`, neither."""
+    if not page:
+        return
 
     @routes.get("/console.json", tags=["Server"])
     async def data(request: Request) -> Response:
@@ -40,7 +42,7 @@ def install(routes: Routes, registry: Registry, metrics: Metrics, *, page: bool)
             media_type="application/json",
         )
 
-    if not page or not PAGE.is_file():
+    if not PAGE.is_file():
         return
     content = PAGE.read_bytes()
     headers = {

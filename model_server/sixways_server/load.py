@@ -141,6 +141,13 @@ def _selection(bundle: Path, manifest: Manifest) -> list[dict[str, object]]:
     ]
 
 
+def _shown_source(uri: str) -> str:
+    """The source as everybody may read it: of a file only its name, not where it lay."""
+    if not uri.startswith("file:"):
+        return uri
+    return f"file:{uri.rstrip('/').rpartition('/')[2].removeprefix('file:')}"
+
+
 def _info(
     name: str, manifest: Manifest, variant: Variant, selection: list[dict[str, object]]
 ) -> ModelInfo:
@@ -156,7 +163,7 @@ def _info(
         details={
             "bundle": manifest.name,
             "architecture": manifest.architecture,
-            "source": manifest.source.uri,
+            "source": _shown_source(manifest.source.uri),
             "licence": manifest.source.licence,
             "precision": variant.precision,
             "size": variant.size,

@@ -51,6 +51,18 @@ def settings(path: Path) -> ServerConfig:
     return ServerConfig(models=(), keys_file=path, threads=3, queue_limit=9)
 
 
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("file:///home/ann/models/mini/", "file:mini"),
+        ("file:mini.gguf", "file:mini.gguf"),
+        ("hf:org/mini@0123", "hf:org/mini@0123"),
+    ],
+)
+def test_the_source_is_shown_without_the_folder_it_lay_in(uri: str, shown: str) -> None:
+    assert load._shown_source(uri) == shown
+
+
 def test_a_bundle_is_verified_and_opened_with_the_variant_asked_for(
     bundle: Result, opened: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
@@ -58,6 +70,7 @@ def test_a_bundle_is_verified_and_opened_with_the_variant_asked_for(
     engine = open_model(model, settings(tmp_path))
     info, kind, directory, tokenizer, options = opened[0]
     assert opened[1] == ("load",)
+    assert "/" not in str(info.details["source"])
     assert engine.info is info
     assert (info.name, info.variant, info.engine) == ("mini", "onnx-int8", "onnx")
     assert info.digest == bundle.manifest.digest

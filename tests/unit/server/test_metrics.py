@@ -12,6 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sixways_server import console
+from sixways_server.app import create_app
+from sixways_server.auth import KeyStore, add_key
 from sixways_server.engines.dummy import DummyEmbeddings, open_dummy
 from sixways_server.metrics import Metrics
 from sixways_server.registry import Registry
@@ -156,3 +158,16 @@ def test_the_openapi_document_describes_every_route(live: Live) -> None:
     names = {p["name"] for p in document["paths"]["/v2/models/{model}"]["get"]["parameters"]}
     assert names == {"model"}
     assert "/docs" not in document["paths"]
+
+
+def test_without_the_console_neither_page_nor_figures_are_open(tmp_path: Path) -> None:
+    keys_file = tmp_path / "keys.json"
+    add_key(keys_file)
+    registry = Registry([])
+    app = create_app(
+        registry, KeyStore(keys_file), Metrics(), max_body_bytes=1, max_inputs=1,
+        with_console=False,
+    )  # fmt: skip
+    paths = {getattr(route, "path", "") for route in app.routes}
+    assert "/healthz" in paths
+    assert not paths & {"/", "/console.json"}
