@@ -53,7 +53,8 @@ async def chat_prompt(
     engine: TextEngine, messages: Sequence[Mapping[str, str]], sampling: Sampling
 ) -> Prompt:
     """The chat's prompt; made off the event loop, as a long one takes a while."""
-    return await asyncio.to_thread(engine.chat_prompt, messages, sampling)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(engine.tokenizing, engine.chat_prompt, messages, sampling)
 
 
 async def text_prompts(
@@ -75,7 +76,11 @@ async def text_prompts(
             "request; send several requests",
             field="prompt",
         )
-    return [await asyncio.to_thread(engine.text_prompt, one, sampling) for one in prompts]
+    loop = asyncio.get_running_loop()
+    return [
+        await loop.run_in_executor(engine.tokenizing, engine.text_prompt, one, sampling)
+        for one in prompts
+    ]
 
 
 async def generate(

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
+
+from sixways_server.errors import PromptTooLong
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 FinishReason = Literal["stop", "length"]
+_TOKENIZING = 2
+_CHARACTERS_OF_A_TOKEN = 64  # far more than any text has on the mean
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,26 @@ class Engine(ABC):
     """A model that is, or can be, loaded."""
 
     info: ModelInfo
+
+    @cached_property
+    def tokenizing(self) -> ThreadPoolExecutor:
+        """Threads for its tokenizer: few, so that long texts of one model delay no other."""
+        return ThreadPoolExecutor(_TOKENIZING, thread_name_prefix=f"tokenize-{self.info.name}")
+
+    def check_characters(self, count: int, field: str) -> None:
+        """Refuses what is surely too long before it is tokenized, which takes seconds.
+
+        Raises:
+            PromptTooLong: the text has more characters than the tokens it may have could hold.
+        """
+        limit = self.info.max_tokens * _CHARACTERS_OF_A_TOKEN
+        if count > limit:
+            raise PromptTooLong(
+                f"{field} has {count} characters; {self.info.name} takes at most "
+                f"{self.info.max_tokens} tokens, and no text of more than {limit} characters; "
+                "shorten the text or split it",
+                field=field,
+            )
 
     @property
     def ready(self) -> bool:

@@ -133,7 +133,8 @@ class EncoderEngine(EmbeddingEngine):
                 field="input",
             )
         with self._batcher.admit(len(inputs)):
-            rows = await asyncio.to_thread(self._token_ids, inputs)
+            loop = asyncio.get_running_loop()
+            rows = await loop.run_in_executor(self.tokenizing, self._token_ids, inputs)
             vectors = await self._batcher.run(rows)
         import numpy as np
 
@@ -150,6 +151,7 @@ class EncoderEngine(EmbeddingEngine):
                     field=f"input[{index}]",
                 )
             if isinstance(one, str):
+                self.check_characters(len(one), f"input[{index}]")
                 _check_text(index, one)
                 texts.append(one)
             else:

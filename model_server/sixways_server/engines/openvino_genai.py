@@ -169,6 +169,7 @@ class OpenVINOTextEngine(TextEngine):
                 f"messages: {self.info.name} has no chat template. Fix: use a text completion",
                 field="messages",
             )
+        self.check_characters(sum(len(one["content"]) for one in messages), "messages")
         # The template writes the special tokens itself.
         text = self._template.render(messages)
         return self._prompt(
@@ -184,6 +185,7 @@ class OpenVINOTextEngine(TextEngine):
         check_sampling(sampling)
         tokenizer = self._loaded_tokenizer()
         if isinstance(prompt, str):
+            self.check_characters(len(prompt), "prompt")
             return self._prompt(tokenizer.encode(prompt).ids, "prompt", sampling)
         size = tokenizer.get_vocab_size()
         for position, token in enumerate(prompt):

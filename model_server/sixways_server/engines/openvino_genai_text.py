@@ -135,26 +135,41 @@ class TextStream:
         self._longest = max(map(len, self._stops), default=1) - 1
         self._stream = DecodeStream(skip_special_tokens=True)
         self._held = ""
+        # Tokens of the last text, and those since, which end within a character.
+        self._said: list[int] = []
+        self._open: list[int] = []
         self.stopped = False
 
     def feed(self, tokens: Sequence[int]) -> str:
         """The text that is certain now; sets `stopped` when a stop string was met."""
         text = self._held
         for token in tokens:
-            if token not in self._ends:
-                text += self._stream.step(self._tokenizer, token) or ""
-        places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
-        if places:
+            if token in self._ends:
+                continue
+            self._open.append(token)
+            if piece := self._stream.step(self._tokenizer, token):
+                text += piece
+                self._said, self._open = self._open, []
+        if (place := self._stop_in(text)) is not None:
             self.stopped, self._held = True, ""
-            return text[: min(places)]
+            return text[:place]
         keep = self._beginning_of_a_stop(text)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
     def rest(self) -> str:
-        """What was held back, once no more tokens come."""
-        held, self._held = self._held, ""
-        return held
+        """What was held back, once no more tokens come; half a character is U+FFFD."""
+        text, self._held = self._held, ""
+        if self._open:
+            # With the tokens before them: a decoder may treat the beginning of a text otherwise.
+            before = len(self._tokenizer.decode(self._said))
+            text += self._tokenizer.decode(self._said + self._open)[before:]
+            self._open = []
+        return text[: self._stop_in(text)]
+
+    def _stop_in(self, text: str) -> int | None:
+        """Where the first stop string of `text` begins."""
+        return min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=None)
 
     def _beginning_of_a_stop(self, text: str) -> int:
         """Length of the longest end of `text` that some stop string begins with."""

@@ -94,6 +94,19 @@ async def test_an_input_over_the_limit_names_itself_and_both_figures(
     assert engine.queue_depth == 0
 
 
+async def test_a_text_that_is_surely_too_long_is_not_tokenized(
+    engine: EncoderEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Untouched:
+        def encode_batch(self, texts: Any) -> Any:
+            pytest.fail("tokenized")
+
+    monkeypatch.setattr(engine, "_tokenizer", Untouched())
+    with pytest.raises(PromptTooLong, match="has 1281 characters.*more than 1280") as refused:
+        await engine.embed(["a", "a" * 1281])
+    assert refused.value.field == "input[1]"
+
+
 @pytest.mark.parametrize(
     ("inputs", "field", "message"),
     [

@@ -367,6 +367,22 @@ async def test_a_prompt_over_the_context_is_refused_with_both_figures(
         engine.text_prompt([5] * CONTEXT, replace(GREEDY, max_tokens=None))
 
 
+async def test_a_text_that_is_surely_too_long_is_not_tokenized(
+    engine: OpenVINOTextEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Untouched:
+        def encode(self, *_: Any, **__: Any) -> Any:
+            pytest.fail("tokenized")
+
+    monkeypatch.setattr(engine, "_tokenizer", Untouched())
+    text = "a" * (CONTEXT * 64 + 1)
+    with pytest.raises(PromptTooLong, match="characters") as caught:
+        engine.text_prompt(text, GREEDY)
+    assert caught.value.field == "prompt"
+    with pytest.raises(PromptTooLong, match="characters"):
+        engine.chat_prompt([{"role": "user", "content": text}], GREEDY)
+
+
 async def test_without_a_limit_a_text_may_fill_the_context(engine: OpenVINOTextEngine) -> None:
     sampling = Sampling(temperature=0)
     prompt = engine.text_prompt([5] * 246, sampling)

@@ -30,6 +30,17 @@ def test_a_character_of_several_tokens_comes_whole(tokenizer: Tokenizer) -> None
     assert [piece for piece in pieces if piece] == ["a", "\U0001f600", "\u65e5", "b"]
 
 
+@pytest.mark.parametrize("stops", [(), ("!",)])
+def test_a_text_that_ends_within_a_character_keeps_all_before_it(
+    tokenizer: Tokenizer, stops: tuple[str, ...]
+) -> None:
+    stream = TextStream(tokenizer, stops, frozenset())
+    tokens = ids(tokenizer, "ab \U0001f600")
+    said = "".join(stream.feed([token]) for token in tokens[:-1])
+    assert said + stream.rest() == "ab \ufffd"
+    assert stream.rest() == ""
+
+
 @pytest.mark.parametrize(
     ("text", "stops", "expected", "stopped"),
     [
