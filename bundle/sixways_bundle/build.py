@@ -16,8 +16,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -25,11 +23,12 @@ from filelock import FileLock, Timeout
 
 from sixways_bundle import cache
 from sixways_bundle.choose import AUTO, Artifact, Progress, Request, choose, files_of, step_report
-from sixways_bundle.errors import BundleError, MissingExtra, Problem
+from sixways_bundle.errors import BundleError, Problem
 from sixways_bundle.manifest import MANIFEST, SCHEMA, FileEntry, Manifest, Task, Variant
 from sixways_bundle.quantize.base import Family, Recipe
 from sixways_bundle.report import BuildReport, Candidate, load_report, machine
 from sixways_bundle.sources import Kind, Resolved, resolve
+from sixways_bundle.tools import data_sha256, missing, tools_of
 from sixways_bundle.verify import BUILD_REPORT, entry_of, verify
 
 __all__ = ["AUTO", "Progress", "Request", "Result", "build", "find", "plan", "recipes"]
@@ -95,12 +94,14 @@ def plan(request: Request, *, cache_dir: Path | None = None) -> tuple[Resolved, 
                 problems.append(
                     Problem("variant", name, ", ".join([AUTO, *known]), "choose one of these")
                 )
+        # `auto` goes on with what can be made, if anything can.
+        some = any(recipe.auto and not missing(recipe) for recipe in chosen)
         for recipe in chosen:
-            missing = [module for module in recipe.modules if find_spec(module) is None]
-            if missing:
+            absent = missing(recipe)
+            if absent and (recipe.name in request.variants or not some):
                 problems.append(
                     Problem("variant", recipe.name,
-                            f"a variant this machine can make (missing: {', '.join(missing)})",
+                            f"a variant this machine can make (missing: {', '.join(absent)})",
                             "pip install 'sixways[quantize]'")
                 )  # fmt: skip
     if problems or resolved is None:
@@ -146,17 +147,26 @@ def build(
             tell("source", 0.0, f"open {request.source}")
             family = _open(resolved)
             tell("source", 1.0, f"{family.architecture}, {family.reference_size / 1e6:.1f} MB")
-            artifacts = {
-                recipe.name: _artifact(root, resolved, family, recipe, Path(work), tell)
-                for recipe in chosen
-            }
-            candidates = choose(request, family, chosen, artifacts, tell)
+            artifacts: dict[str, tuple[Path, Artifact]] = {}
+            failed: dict[str, str] = {}
+            for recipe in chosen:
+                try:
+                    made = _artifact(root, resolved, family, recipe, Path(work), tell)
+                except Exception as error:
+                    # Engines raise anything; one candidate of `auto` must not end the others.
+                    if recipe.name in request.variants:
+                        raise
+                    failed[recipe.name] = _reason(error)
+                    tell(recipe.name, 1.0, failed[recipe.name])
+                else:
+                    artifacts[recipe.name] = made
+            chosen = [recipe for recipe in chosen if recipe.name in artifacts]
+            candidates = choose(request, family, chosen, artifacts, failed, tell)
             tell("pack", 0.0, "pack and hash")
-            result = _pack(root, request, resolved, family, chosen, artifacts, candidates, started)
-        cache.write_atomically(
-            root / "builds" / f"{key}.json",
-            msgspec.json.encode({"digest": result.manifest.digest}),
-        )
+            result = _pack(
+                root, request, resolved, family, chosen, artifacts, candidates, failed, started
+            )
+        cache.write_atomically(root / "builds" / f"{key}.json", msgspec.json.encode(result.report))
         tell("pack", 1.0, result.manifest.digest)
         return result
 
@@ -175,24 +185,37 @@ def _artifact(
     root: Path, resolved: Resolved, family: Family, recipe: Recipe, work: Path, tell: Progress
 ) -> tuple[Path, Artifact]:
     """The variant's folder in the cache, made and measured now if it is not there."""
-    tools = _tools(recipe)
+    if absent := missing(recipe):
+        raise BundleError(f"missing: {', '.join(absent)}; pip install 'sixways[quantize]'")
+    tools = tools_of(recipe)
     key = cache.key_of(
-        source=resolved.source.sha256, recipe=recipe.name, tools=tools, revision=_RECIPE_REVISION
+        source=resolved.source.sha256,
+        recipe=recipe.name,
+        tools=tools,
+        revision=_RECIPE_REVISION,
+        # Quality is measured on these texts, and on this processor's instructions.
+        data=data_sha256(),
+        machine=machine(),
     )
     folder = root / "variants" / key
     note = folder.with_suffix(".json")
-    if note.is_file() and folder.is_dir():
-        artifact = msgspec.json.decode(note.read_bytes(), type=Artifact)
-        # A cache can be damaged like any other folder, and nothing later would notice.
-        if artifact.files == _entries(folder):
-            tell(recipe.name, 1.0, "made and measured before")
-            return folder, artifact
+    artifact = cache.read_note(note, Artifact)
+    # A cache can be damaged like any other folder, and nothing later would notice.
+    if artifact is not None and artifact.files == _entries(folder):
+        tell(recipe.name, 1.0, "made and measured before")
+        return folder, artifact
     partial = Path(tempfile.mkdtemp(dir=_folder(root, "work")))
     try:
         options = family.make(recipe, partial, work, step_report(tell, recipe.name, 0.0, 0.7))
         measured = family.measure(
             recipe, partial, options, work, step_report(tell, recipe.name, 0.7, 1.0)
         )
+        if not (math.isfinite(measured.value) and math.isfinite(measured.worst)):
+            raise _NotMeasured(
+                f"the quality of {recipe.name} could not be measured",
+                [Problem(f"quality of {recipe.name}", f"{measured.metric} {measured.value}",
+                         "a finite number", "choose another variant")],
+            )  # fmt: skip
         artifact = Artifact(
             metric=measured.metric,
             value=round(measured.value, 6),
@@ -221,6 +244,7 @@ def _pack(
     chosen: Sequence[Recipe],
     artifacts: dict[str, tuple[Path, Artifact]],
     candidates: Sequence[Candidate],
+    failed: dict[str, str],
     started: float,
 ) -> Result:
     """Copies what was chosen into a new folder and gives it its name, the digest, last."""
@@ -271,6 +295,7 @@ def _pack(
             # Linux counts in KiB (getrusage(2)).
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             candidates=tuple(candidates),
+            not_made=failed,
         )
         (partial / BUILD_REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(report)))
         for path in files_of(partial):
@@ -279,45 +304,67 @@ def _pack(
                 os.fsync(file.fileno())
         final = cache.bundle_path(root, manifest.digest)
         final.parent.mkdir(parents=True, exist_ok=True)
-        if final.exists():
-            # Another request made the same content, or what lies there no longer verifies.
-            shutil.rmtree(final)
-        partial.chmod(0o755)
-        partial.replace(final)
+        if _verifies(final, manifest.digest):
+            # Another request made the same content. It stays: it may be signed, or be served.
+            beside = load_report(final)
+            if beside is None or len(beside.candidates) < len(report.candidates):
+                cache.write_atomically(final / BUILD_REPORT, (partial / BUILD_REPORT).read_bytes())
+        else:
+            shutil.rmtree(final, ignore_errors=True)
+            partial.chmod(0o755)
+            partial.replace(final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Result(final, manifest, report, cached=False)
 
 
 def _finished(root: Path, key: str) -> Result | None:
-    note = root / "builds" / f"{key}.json"
-    if not note.is_file():
+    report = cache.read_note(root / "builds" / f"{key}.json", BuildReport)
+    if report is None:
         return None
-    path = cache.bundle_path(root, msgspec.json.decode(note.read_bytes())["digest"])
+    path = cache.bundle_path(root, report.bundle_digest)
     try:
-        manifest = verify(path)
+        manifest = verify(path, digest=report.bundle_digest)
     except BundleError:
         return None  # gone or damaged since: it is built again
-    report = load_report(path)
-    return Result(path, manifest, report, cached=True) if report else None
+    return Result(path, manifest, report, cached=True)
+
+
+def _verifies(bundle: Path, digest: str) -> bool:
+    try:
+        verify(bundle, digest=digest)
+    except BundleError:
+        return False
+    return True
 
 
 def _build_key(request: Request, resolved: Resolved, chosen: Sequence[Recipe]) -> str:
     return cache.key_of(
         request=msgspec.to_builtins(request),
         source=resolved.source.sha256,
-        recipes={recipe.name: [_tools(recipe), recipe.threshold] for recipe in chosen},
+        recipes={
+            recipe.name: [
+                {} if missing(recipe) else tools_of(recipe),
+                recipe.threshold,
+                missing(recipe),
+            ]
+            for recipe in chosen
+        },
         revision=_RECIPE_REVISION,
-        # Only a choice by speed depends on where it was made.
-        machine=machine() if AUTO in request.variants else "",
+        data=data_sha256(),
+        machine=machine(),
     )
 
 
-def _tools(recipe: Recipe) -> dict[str, str]:
-    try:
-        return {tool: version(tool) for tool in recipe.tools}
-    except PackageNotFoundError:
-        raise MissingExtra(f"variant {recipe.name}", "quantize") from None
+class _NotMeasured(BundleError):
+    """A variant was made, but its quality is no number."""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, _NotMeasured):
+        return f"could not be measured: {error.problems[0].value}"
+    text = error.message if isinstance(error, BundleError) else f"{type(error).__name__}: {error}"
+    return f"could not be made: {text.strip().splitlines()[0]}"
 
 
 def _entries(folder: Path) -> tuple[FileEntry, ...]:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
+
+_T = TypeVar("_T")
 
 
 def root(given: Path | None = None) -> Path:
@@ -30,12 +34,25 @@ def bundle_path(cache_root: Path, digest: str) -> Path:
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a small file so that a reader, or a power cut, sees the old or the new one whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    # A name of its own for every call: threads of one process write the same file too.
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        Path(partial).replace(path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def read_note(path: Path, kind: type[_T]) -> _T | None:
+    """What a JSON file of the cache says; None where it is missing or damaged."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def file_sha256(path: Path, cache_root: Path) -> str:

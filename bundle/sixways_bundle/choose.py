@@ -51,17 +51,21 @@ def choose(
     family: Family,
     chosen: Sequence[Recipe],
     artifacts: dict[str, tuple[Path, Artifact]],
+    failed: dict[str, str],
     tell: Progress,
 ) -> list[Candidate]:
-    """Applies thresholds, and lets the clock decide where `auto` was asked for."""
+    """Applies thresholds, and lets the clock decide where `auto` was asked for.
+
+    `failed` gives the reason for each candidate of `auto` that has no artifact.
+    """
     explicit = set(request.variants)
     quality = {recipe.name: _quality(request, recipe, artifacts[recipe.name][1])
                for recipe in chosen}  # fmt: skip
-    failed = [r for r in chosen if r.name in explicit and not quality[r.name].holds]
-    if failed:
+    under = [r for r in chosen if r.name in explicit and not quality[r.name].holds]
+    if under:
         raise BundleError(
             f"bundle {request.name} was not built: quality under the threshold",
-            [_quality_problem(quality[r.name], r, artifacts[r.name][1]) for r in failed],
+            [_quality_problem(quality[r.name], r, artifacts[r.name][1]) for r in under],
         )
     holding = {r.name: (r, artifacts[r.name][0], artifacts[r.name][1].options)
                for r in chosen if quality[r.name].holds}  # fmt: skip
@@ -71,8 +75,11 @@ def choose(
         if not any(r.auto for r, _, _ in holding.values()):
             raise BundleError(
                 f"bundle {request.name} was not built: no candidate holds the threshold",
-                [_quality_problem(quality[r.name], r, artifacts[r.name][1]) for r in chosen],
-            )
+                [_quality_problem(quality[r.name], r, artifacts[r.name][1]) for r in chosen]
+                + [Problem("variant", name, f"one that can be made ({reason})",
+                           "name the variant to see the whole error")
+                   for name, reason in failed.items()],
+            )  # fmt: skip
         speeds = family.time(holding, step_report(tell, AUTO, 0.0, 1.0))
         fastest = min(
             (name for name in speeds if holding[name][0].auto),

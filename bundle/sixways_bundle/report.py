@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from sixways_bundle import cache
 from sixways_bundle.manifest import Quality
 from sixways_bundle.verify import BUILD_REPORT
 
@@ -29,6 +30,7 @@ class BuildReport(msgspec.Struct, frozen=True, kw_only=True):
     """`build.json`: what this machine measured. No part of the bundle's content.
 
     `seconds` is the time the build took, `peak_memory_bytes` the most its process held.
+    `not_made` gives the reason for each candidate of `auto` that could not be made or measured.
     """
 
     bundle_digest: str
@@ -36,12 +38,12 @@ class BuildReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     peak_memory_bytes: int
     candidates: tuple[Candidate, ...]
+    not_made: dict[str, str] = {}
 
 
 def load_report(bundle: Path) -> BuildReport | None:
-    """The build report beside a manifest; None where the bundle came without it."""
-    path = bundle / BUILD_REPORT
-    return msgspec.json.decode(path.read_bytes(), type=BuildReport) if path.is_file() else None
+    """The build report beside a manifest; None where it is missing or damaged."""
+    return cache.read_note(bundle / BUILD_REPORT, BuildReport)
 
 
 def machine() -> str:

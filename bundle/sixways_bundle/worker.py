@@ -6,7 +6,9 @@ whatever a library prints goes to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +21,7 @@ import msgspec
 from sixways_bundle.build import Progress, Request, Result, build
 from sixways_bundle.errors import BundleError, Problem
 from sixways_bundle.manifest import Manifest
-from sixways_bundle.report import load_report
+from sixways_bundle.report import BuildReport
 
 
 class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -28,6 +30,7 @@ class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
     message: str = ""
     path: str = ""
     cached: bool = False
+    report: BuildReport | None = None
     failed: bool = False
     problems: list[dict[str, str]] = []
 
@@ -65,8 +68,11 @@ def build_in_child(
         if not (child.stdin and child.stdout and child.stderr):
             raise RuntimeError("the child has no pipes")
         errors = _drain(child.stderr)
-        child.stdin.write(msgspec.json.encode(request))
-        child.stdin.close()
+        # A child that dies while it imports reads nothing: what it said on the way tells why.
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.write(msgspec.json.encode(request))
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.close()
         last: _Line | None = None
         for raw in child.stdout:
             last = msgspec.json.decode(raw, type=_Line)
@@ -75,14 +81,14 @@ def build_in_child(
         code = child.wait()
     if last is not None and last.failed:
         raise BundleError(last.message, [Problem(**problem) for problem in last.problems])
-    if code != 0 or last is None or not last.path:
+    if code != 0 or last is None or last.report is None:
         tail = "\n".join(errors()[-20:])
-        raise BundleError(f"the build of {request.name} ended with exit code {code}:\n{tail}")
+        how = f"ended with exit code {code}"
+        if code == -signal.SIGKILL:
+            how = "was killed, probably for lack of memory; choose a smaller model or free memory"
+        raise BundleError(f"the build of {request.name} {how}\n{tail}".rstrip())
     path = Path(last.path)
-    report = load_report(path)
-    if report is None:
-        raise BundleError(f"{path} has no build report; remove it and build again")
-    return Result(path, Manifest.load(path), report, last.cached)
+    return Result(path, Manifest.load(path), last.report, last.cached)
 
 
 def _drain(stream: IO[bytes]) -> Callable[[], list[str]]:
@@ -124,7 +130,7 @@ def main() -> int:
         ]
         send(_Line(failed=True, message=error.message, problems=problems))
         return 1
-    send(_Line(path=str(result.path), cached=result.cached))
+    send(_Line(path=str(result.path), cached=result.cached, report=result.report))
     return 0
 
 

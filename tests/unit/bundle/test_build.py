@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sixways_bundle import BundleError
+from sixways_bundle import BundleError, cache
+from sixways_bundle import build as build_module
 from sixways_bundle.build import Request, find
+from sixways_bundle.quantize.base import Recipe
+from sixways_bundle.report import load_report
 from sixways_bundle.verify import verify
+from tests.unit.bundle import fake
 from tests.unit.bundle.conftest import Builder
 from tests.unit.bundle.fake import BAD, GOOD, MANUAL, QUICK, FakeFamily
 
@@ -169,3 +177,117 @@ def test_a_failed_build_leaves_no_partial_bundle(builder: Builder, tmp_path: Pat
         builder(variants=(BAD.name,))
     assert not (tmp_path / "cache" / "bundles").exists()
     assert list((tmp_path / "cache" / "work").glob("*")) == []
+
+
+def test_a_bundle_that_verifies_keeps_its_signature_when_another_request_makes_it(
+    builder: Builder,
+) -> None:
+    first = builder(variants=(QUICK.name,))
+    (first.path / "bundle.sig").write_text("signed")
+    before = first.path.stat().st_ino
+    auto = builder()
+    assert auto.path == first.path
+    assert auto.path.stat().st_ino == before
+    assert (auto.path / "bundle.sig").read_text() == "signed"
+
+
+def test_each_request_gets_its_own_table_and_the_bundle_the_richest(builder: Builder) -> None:
+    builder(variants=(QUICK.name,))
+    auto = builder()
+    assert load_report(auto.path) == auto.report
+    one = builder(variants=(QUICK.name,))
+    assert one.cached
+    assert len(one.report.candidates) == 1
+    assert builder().report == auto.report
+    assert load_report(auto.path) == auto.report
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_quality_that_is_no_number_is_refused_and_not_kept(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: float
+) -> None:
+    monkeypatch.setitem(fake._QUALITY, QUICK.name, value)
+    with pytest.raises(BundleError, match=f"quality of {QUICK.name}"):
+        builder(variants=(QUICK.name,))
+    assert list((tmp_path / "cache").glob("variants/*")) == []
+    report = builder().report
+    assert report.not_made[QUICK.name].startswith("could not be measured")
+    assert report.candidates[0].variant == GOOD.name
+    assert report.candidates[0].chosen
+
+
+def test_a_damaged_note_or_report_is_as_if_it_were_not_there(
+    builder: Builder, family: FakeFamily, tmp_path: Path
+) -> None:
+    first = builder(variants=(GOOD.name,))
+    notes = [
+        *(tmp_path / "cache").glob("builds/*.json"),
+        *(tmp_path / "cache").glob("variants/*.json"),
+    ]
+    assert len(notes) == 2
+    for note in [*notes, first.path / "build.json"]:
+        note.chmod(0o644)
+        note.write_bytes(b'{"digest": "sh\xff')
+    again = builder(variants=(GOOD.name,))
+    assert not again.cached
+    assert family.made == [GOOD.name, GOOD.name]
+    assert load_report(again.path) == again.report
+
+
+def test_another_bundle_under_the_noted_digest_is_not_taken(builder: Builder) -> None:
+    first = builder(variants=(GOOD.name,))
+    other = builder(variants=(QUICK.name,))
+    shutil.rmtree(first.path)
+    shutil.copytree(other.path, first.path)
+    again = builder(variants=(GOOD.name,))
+    assert not again.cached
+    assert verify(again.path).digest == first.manifest.digest
+
+
+@pytest.mark.parametrize("part", ["machine", "data_sha256"])
+def test_another_processor_or_other_texts_measure_again(
+    builder: Builder, family: FakeFamily, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    builder(variants=(GOOD.name,))
+    monkeypatch.setattr(build_module, part, lambda: "another")
+    assert not builder(variants=(GOOD.name,)).cached
+    assert family.made == [GOOD.name, GOOD.name]
+
+
+def test_auto_goes_on_without_a_candidate_that_cannot_be_made(
+    builder: Builder, family: FakeFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = family.make
+
+    def broken(recipe: Recipe, *rest: Any) -> Any:
+        if recipe is QUICK:
+            raise RuntimeError("no such operator\nand more")
+        return make(recipe, *rest)
+
+    monkeypatch.setattr(family, "make", broken)
+    report = builder().report
+    assert report.candidates[0].variant == GOOD.name
+    assert report.not_made[QUICK.name] == "could not be made: RuntimeError: no such operator"
+    with pytest.raises(RuntimeError, match="no such operator"):
+        builder(variants=(QUICK.name,))
+
+
+def test_auto_goes_on_without_a_candidate_whose_module_is_missing(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = replace(QUICK, modules=("no_such_module_here",))
+    monkeypatch.setattr(build_module, "recipes", lambda kind: (GOOD, missing))
+    report = builder().report
+    assert report.candidates[0].variant == GOOD.name
+    assert "could not be made: missing: no_such_module_here" in report.not_made[QUICK.name]
+    with pytest.raises(BundleError, match="no_such_module_here"):
+        builder(variants=(QUICK.name,))
+    monkeypatch.setattr(build_module, "recipes", lambda kind: (missing,))
+    with pytest.raises(BundleError, match="no_such_module_here"):
+        builder()
+
+
+def test_threads_that_write_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: cache.write_atomically(tmp_path / "note", b"text"), range(100)))
+    assert [path.name for path in tmp_path.iterdir()] == ["note"]
