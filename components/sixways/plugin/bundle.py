@@ -38,9 +38,11 @@ class BundleResource(Resource):
             problems.append(Problem("source", "", accepted, "say where the model is"))
         if isinstance(checked["variants"], str):
             checked["variants"] = [checked["variants"]]
+        wrong = _types(checked)
+        problems += wrong
         # A model on a hub is fetched when it is built: a preview downloads nothing.
         remote = str(checked.get("source", "")).startswith("hf:")
-        if "source" in checked and not is_unknown(checked) and not remote:
+        if "source" in checked and not (wrong or remote or is_unknown(checked)):
             try:
                 resolved, _ = plan(_request(checked))
                 checked["sourceSha256"] = resolved.source.sha256
@@ -59,7 +61,9 @@ class BundleResource(Resource):
     def create(self, call: Call, inputs: Values, *, preview: bool) -> tuple[str, Values]:
         """Builds it, or finds it in the cache; a preview says which of the two it will be."""
         if preview:
-            found = None if is_unknown(inputs) else self._cached(inputs)
+            # Finding a model on a hub would download it.
+            remote = str(inputs.get("source", "")).startswith("hf:")
+            found = None if is_unknown(inputs) or remote else self._cached(inputs)
             if found is None:
                 return "", {**inputs, **dict.fromkeys(_OUTPUTS, UNKNOWN)}
             return "", {**inputs, **_outputs(found)}
@@ -78,6 +82,8 @@ class BundleResource(Resource):
 
     def read(self, call: Call, resource_id: str, state: Values) -> Values | None:
         """The same state while every byte verifies; else None, so that it is built again."""
+        if "path" not in state:
+            raise BundleError("a bundle is built, not imported. Fix: declare it and run pulumi up")
         try:
             verify(Path(state["path"]), digest=resource_id)
         except BundleError as error:
@@ -126,12 +132,34 @@ def _watch(child: subprocess.Popen[bytes], call: Call) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+def _types(inputs: Values) -> list[Problem]:
+    problems = [
+        Problem(field, repr(inputs[field]), "a text", "correct it")
+        for field in ("name", "source")
+        if not (is_unknown(inputs.get(field, "")) or isinstance(inputs.get(field, ""), str))
+    ]
+    names = inputs["variants"]
+    if not is_unknown(names) and not (
+        isinstance(names, list) and all(isinstance(name, str) for name in names)
+    ):
+        problems.append(Problem("variants", repr(names), "a list of names", "correct it"))
+    number = inputs.get("qualityThreshold")
+    if not (number is None or is_unknown(number)) and (
+        isinstance(number, bool) or not isinstance(number, int | float)
+    ):
+        accepted = "a number, e.g. 0.995"
+        problems.append(Problem("qualityThreshold", repr(number), accepted, "correct it"))
+    return problems
+
+
 def _request(inputs: Values) -> Request:
+    threshold = inputs.get("qualityThreshold")
     return Request(
         name=str(inputs["name"]),
         source=str(inputs["source"]),
         variants=tuple(str(name) for name in inputs["variants"]),
-        quality_threshold=inputs.get("qualityThreshold"),
+        # 1 and 1.0 are the same threshold, and must be the same build.
+        quality_threshold=None if threshold is None else float(threshold),
     )
 
 
