@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -49,9 +50,9 @@ def load_settings() -> Settings:
     config = pulumi.Config("sixways")
     stack = pulumi.get_stack()
     problems = [
-        Problem(f"sixways:{key}", value, ", ".join(f"sixways:{k}" for k in _KEYS),
+        Problem(f"sixways:{key}", key, ", ".join(f"sixways:{k}" for k in _KEYS),
                 f"pulumi config rm sixways:{key}")
-        for key, value in _unknown_keys().items()
+        for key in _unknown_keys()
     ]  # fmt: skip
     way = config.get("way") or ""
     if way not in _WAYS:
@@ -68,11 +69,12 @@ def load_settings() -> Settings:
     return Settings(way, models, host, port, config.get_secret("apiKey"))
 
 
-def _unknown_keys() -> dict[str, str]:
+def _unknown_keys() -> list[str]:
+    """Names alone: what stands under a mistyped `apikey` is still a secret."""
     prefix = "sixways:"
-    given = {k.removeprefix(prefix): v for k, v in pulumi.runtime.config.CONFIG.get().items()
+    given = {k.removeprefix(prefix) for k in pulumi.runtime.config.CONFIG.get()
              if k.startswith(prefix)}  # fmt: skip
-    return {key: value for key, value in sorted(given.items()) if key not in _KEYS}
+    return sorted(given - set(_KEYS))
 
 
 def _port(text: str | None, problems: list[Problem]) -> int:
@@ -119,7 +121,7 @@ def _model(here: str, entry: Any, fix: str) -> ModelSettings | list[Problem]:
     if not isinstance(entry, dict):
         return [Problem(here, str(entry), "a mapping with name and source", fix)]
     problems = [
-        Problem(f"{here}.{key}", str(entry[key]), ", ".join(_MODEL_KEYS), "correct or remove it")
+        Problem(f"{here}.{key}", key, ", ".join(_MODEL_KEYS), "correct or remove it")
         for key in sorted(set(entry) - set(_MODEL_KEYS))
     ]
     for key in ("name", "source", "variant"):
@@ -129,6 +131,9 @@ def _model(here: str, entry: Any, fix: str) -> ModelSettings | list[Problem]:
         if not isinstance(value, str) or not value:
             problems.append(Problem(f"{here}.{key}", str(value or ""), "a text", fix))
     threshold = entry.get("qualityThreshold")
+    if isinstance(threshold, str):  # `pulumi config set --path` writes numbers as text
+        with contextlib.suppress(ValueError):
+            threshold = float(threshold)
     if threshold is not None and (
         isinstance(threshold, bool) or not isinstance(threshold, int | float)
     ):

@@ -82,3 +82,15 @@ def test_a_model_named_twice_is_refused() -> None:
 def test_a_threshold_that_is_no_number_is_refused(threshold: Any) -> None:
     text = problems_of(way="local", models=[{**MODEL, "qualityThreshold": threshold}])
     assert "qualityThreshold" in text
+
+
+def test_a_threshold_given_as_text_is_a_number() -> None:
+    settings = load(way="local", models=[{**MODEL, "qualityThreshold": "0.99"}])
+    assert settings.models[0].quality_threshold == 0.99
+
+
+def test_what_stands_under_an_unknown_key_is_not_shown() -> None:
+    text = problems_of(way="local", apikey="hush", models=[{**MODEL, "token": "hush"}])
+    assert "sixways:apikey" in text
+    assert "models[0].token" in text
+    assert "hush" not in text
