@@ -65,7 +65,10 @@ def resolve(uri: str, *, cache_dir: Path | None = None) -> Resolved:
 def _package(name: str) -> tuple[Path, str, str]:
     # find_spec of a top-level name does not import it: a package that only carries a model may
     # need libraries that nobody here wants.
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    try:
+        spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    except ValueError:  # `__main__` and its like have no spec
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise BundleError(
             "the package that carries the model is not installed",
@@ -77,13 +80,16 @@ def _package(name: str) -> tuple[Path, str, str]:
     for distribution in importlib.metadata.packages_distributions().get(name, ()):
         meta = importlib.metadata.metadata(distribution)
         named = [meta[key] for key in ("License-Expression", "License") if key in meta]
-        licence = next(iter(named), "unknown")
-        return root, f"{distribution}=={meta['Version']}", licence.splitlines()[0]
+        licence = next((line for text in named for line in text.splitlines() if line), "unknown")
+        return root, f"{distribution}=={meta['Version']}", licence
     return root, "", "unknown"
 
 
 def _file(name: str) -> tuple[Path, str, str]:
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:  # the home of a user who is not there
+        path = Path(name)
     if not path.exists():
         raise BundleError(
             "the source does not exist",
@@ -102,8 +108,8 @@ def _hugging_face(name: str) -> tuple[Path, str, str]:
                      "name a revision, best a commit, so that the same bundle can be built again")],
         )  # fmt: skip
     try:
+        import httpx
         from huggingface_hub import HfApi, snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError:
         raise MissingExtra("a source on the Hugging Face hub", "quantize") from None
     try:
@@ -112,16 +118,19 @@ def _hugging_face(name: str) -> tuple[Path, str, str]:
             revision=revision,
             allow_patterns=["*.json", "*.txt", "*.safetensors", "*.gguf", "*.model", "*.jinja"],
         )
-        card = HfApi().model_info(repository, revision=revision).card_data
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
+    except (httpx.HTTPError, OSError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BundleError(
             "the model could not be fetched from the hub",
             [Problem("source", f"hf:{name}", f"a model that can be reached ({first})",
                      "check name, revision, HF_TOKEN and the network; or download it and use "
                      "file:<folder>")],
         ) from None  # fmt: skip
-    licence = str(card.get("license") or "unknown") if card else "unknown"
+    try:
+        card = HfApi().model_info(repository, revision=revision).card_data
+        licence = str(card.get("license") or "unknown") if card else "unknown"
+    except (httpx.HTTPError, OSError, ValueError):
+        licence = "unknown"  # the model is here: its card alone ends no build
     return Path(folder), revision, licence
 
 

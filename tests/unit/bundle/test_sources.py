@@ -83,3 +83,10 @@ def test_the_digest_follows_content_not_place(tmp_path: Path) -> None:
     (tmp_path / "two" / "m.gguf").write_bytes(b"other")
     again = resolve(f"file:{tmp_path}/two", cache_dir=tmp_path / "c")
     assert again.source.sha256 != one.source.sha256
+
+
+@pytest.mark.parametrize("uri", ["package:__main__", "file:~no-such-user-here/x"])
+def test_a_name_that_python_stumbles_over_is_refused_as_any_other(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(BundleError) as error:
+        resolve(uri, cache_dir=tmp_path)
+    assert error.value.problems[0].field == "source"
