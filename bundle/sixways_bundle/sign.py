@@ -38,7 +38,7 @@ def sign(bundle: Path, private_key: Path, *, password: str | None = None) -> Pat
             private_key=private_key, password=password
         )
         config.set_hashing_config(_hashing(hashing, bundle)).sign(bundle, signature)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, OSError) as error:
         raise BundleError(
             f"{bundle} was not signed: {error}",
             [Problem("key", str(private_key), "an ECDSA private key in PEM, P-256 to P-521",
@@ -71,7 +71,7 @@ def verify_signature(bundle: Path, public_key: Path) -> None:
         verifying.Config().use_elliptic_key_verifier(public_key=public_key).set_hashing_config(
             _hashing(hashing, bundle)
         ).verify(bundle, signature)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, OSError) as error:
         raise BundleError(
             f"the signature of {bundle} does not hold: {error}",
             [Problem("public_key", str(public_key), "the public key of whoever signed it",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from sixways_bundle import BundleError
 from sixways_bundle.build import Result
@@ -94,3 +94,24 @@ def test_a_file_that_is_no_key_says_how_to_make_one(bundle: Result, tmp_path: Pa
     wrong.write_text("hello")
     with pytest.raises(BundleError, match="openssl ecparam"):
         sign(bundle.path, wrong)
+
+
+def test_a_key_of_another_kind_is_refused(bundle: Result, tmp_path: Path) -> None:
+    key = tmp_path / "rsa.pem"
+    key.write_bytes(
+        rsa.generate_private_key(65537, 2048).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    with pytest.raises(BundleError, match="openssl ecparam"):
+        sign(bundle.path, key)
+
+
+@pytest.mark.parametrize("text", ["{}", "", "[]"])
+def test_a_signature_that_is_none_does_not_hold(bundle: Result, tmp_path: Path, text: str) -> None:
+    _, public = key_pair(tmp_path, "alice")
+    (bundle.path / "bundle.sig").write_text(text)
+    with pytest.raises(BundleError, match="does not hold"):
+        verify_signature(bundle.path, public)
