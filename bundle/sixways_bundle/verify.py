@@ -80,7 +80,8 @@ def _verify_file(bundle: Path, entry: FileEntry) -> None:
             [Problem("path", entry.path, "a relative path without '..'", _REBUILD)],
         )
     path = bundle / relative
-    if path.is_symlink() or not path.is_file():
+    parents = [bundle / parent for parent in relative.parents if parent.name]
+    if any(step.is_symlink() for step in (path, *parents)) or not path.is_file():
         raise BundleError(
             f"{bundle}: a file of the bundle is missing",
             [Problem("file", entry.path, f"a regular file of {entry.size} bytes", _REBUILD)],
@@ -100,6 +101,8 @@ def _verify_file(bundle: Path, entry: FileEntry) -> None:
 
 def _walk(bundle: Path) -> list[str]:
     found = []
-    for folder, _, names in os.walk(bundle):
+    for folder, folders, files in os.walk(bundle):
+        # A linked folder is not walked into: it counts as a file that nobody listed.
+        names = files + [name for name in folders if (Path(folder) / name).is_symlink()]
         found += [(Path(folder) / name).relative_to(bundle).as_posix() for name in names]
     return sorted(found)

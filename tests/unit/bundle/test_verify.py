@@ -123,3 +123,15 @@ def test_a_reformatted_manifest_is_refused(bundle: Result) -> None:
     path.write_bytes(msgspec.json.format(path.read_bytes()))
     with pytest.raises(BundleError, match="canonical"):
         Manifest.load(bundle.path)
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "variants", "extra"])
+def test_a_linked_folder_is_refused(bundle: Result, tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "outside"
+    if (bundle.path / name).exists():
+        (bundle.path / name).rename(outside)
+    else:
+        outside.mkdir()
+    (bundle.path / name).symlink_to(outside)
+    with pytest.raises(BundleError, match=name):
+        verify(bundle.path)
