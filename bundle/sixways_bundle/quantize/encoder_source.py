@@ -78,7 +78,8 @@ class _Reader:
         dimensions = self._positive(config, "hidden_size", alternatives=("dim", "d_model"))
         positions = config.get("max_position_embeddings", _NO_LIMIT)
         if architecture in _POSITIONS_AFTER_PADDING and isinstance(positions, int):
-            positions -= int(config.get("pad_token_id", 1)) + 1
+            padding = config.get("pad_token_id", 1)
+            positions -= (padding if isinstance(padding, int) else 0) + 1
         limits = [positions, sentence.get("max_seq_length") or positions]
         if not all(isinstance(limit, int) and limit > 2 for limit in limits):
             self._problem("max_seq_length", str(limits), "a number of tokens over 2")

@@ -103,3 +103,9 @@ def test_all_problems_are_told_at_once(folder: Path) -> None:
     for field in ("config.json: is missing", "weights: is missing", "tokenizer.json: is missing",
                   "modules.json"):  # fmt: skip
         assert field in message
+
+
+def test_a_padding_token_of_null_is_read(folder: Path) -> None:
+    (folder / "sentence_bert_config.json").unlink()
+    write(folder, "config.json", BERT | {"model_type": "roberta", "pad_token_id": None})
+    assert EncoderSource.read(folder).max_tokens == POSITIONS - 1
