@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sixways_bundle.errors import MissingExtra
+from sixways_bundle.errors import BundleError, MissingExtra, Problem
 from sixways_bundle.quantize.base import Family, Measured, Recipe, Report, Speed
 from sixways_bundle.runtime import telemetry
 from sixways_bundle.runtime.llm import MODEL
@@ -59,7 +59,14 @@ class LlmFamily(Family):
         except ImportError:
             raise MissingExtra("reading a GGUF file", "quantize") from None
         self._model = GgufModel(gguf)
-        self.task = "chat" if self._model.chat_template else "completion"
+        if not self._model.chat_template:
+            raise BundleError(
+                f"{gguf.name} cannot be served: it has no chat template",
+                [Problem("tokenizer.chat_template", "",
+                         "a chat model: the model server has no engine for plain completion yet",
+                         "choose the model's instruct or chat version")],
+            )  # fmt: skip
+        self.task = "chat"
         self.architecture = self._model.architecture
         self.max_tokens = self._model.context_length
         self.eos_token_ids = self._model.eos_token_ids

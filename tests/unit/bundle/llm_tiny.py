@@ -30,6 +30,7 @@ def write_gguf(
     quantized: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.Q4_1,
     context: int = CONTEXT,
     seed: int = 7,
+    template: str | None = TEMPLATE,
 ) -> Path:
     """Writes the model and returns its path. The token table is 8-bit, as in files people ship."""
     random = np.random.default_rng(seed)
@@ -54,7 +55,8 @@ def write_gguf(
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(EOS)
     writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE)
+    if template is not None:
+        writer.add_chat_template(template)
 
     def matrix(name: str, rows: int, columns: int, kind: gguf.GGMLQuantizationType) -> None:
         weights = random.normal(0, 0.3, (rows, columns)).astype(np.float32)

@@ -193,3 +193,8 @@ def test_memory_for_keys_and_values_is_what_was_asked(variants: dict[str, Path])
 
 def test_the_memory_that_is_free_is_known() -> None:
     assert memory_available() > 1_000_000
+
+
+def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no engine for plain completion"):
+        LlmFamily(write_gguf(tmp_path / "plain.gguf", template=None))
