@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies and clients keep idle connections, so that they close first."""
 _MAX_HEAD_BYTES = 64 * 1024
+_HEAD_SECONDS = 20.0
+"""From a connection's beginning, or a request's first byte, to the end of the request's head."""
 _TICK = 0.02
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _log = logging.getLogger("sixways.server")
@@ -55,6 +57,32 @@ class DrainingProtocol(HttpToolsProtocol):
         self._head = 0
         self._in_head = True
         self._discarded = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client connected; its first request is due."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection ended."""
+        self._have_head()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        # Without it a client that says nothing, or a byte now and then, holds its place for ever.
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(_HEAD_SECONDS, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+    def _have_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     @property
     def busy(self) -> bool:
@@ -65,6 +93,7 @@ class DrainingProtocol(HttpToolsProtocol):
         """Bytes from the client. The parser itself would take a head of any size."""
         if self._in_head:
             self._head += len(data)
+            self._await_head()
         super().data_received(data)
         if self._in_head and self._head > _MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response(f"The request's headers pass {_MAX_HEAD_BYTES} bytes.")
@@ -73,6 +102,7 @@ class DrainingProtocol(HttpToolsProtocol):
         """The request's head is read."""
         self._in_head = False
         self._head = 0
+        self._have_head()
         self._discarded = 0
         super().on_headers_complete()
         if self.server_state.draining and self.cycle is not None:

@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from sixways_server import drain
 from sixways_server.engines.base import Chunk, Embeddings, Prompt, Sampling
 from sixways_server.engines.dummy import DummyChat, DummyEmbeddings, _Options, open_dummy
 from sixways_server.errors import TooBusy
@@ -66,6 +67,34 @@ def test_a_head_without_end_is_cut_off(live: Live) -> None:
             while sent < 100_000_000:
                 sent += raw.send(b"x" * 8192)
     assert sent < 50_000_000
+
+
+@pytest.mark.parametrize(
+    ("answered", "begun"), [(False, b""), (False, b"GET /healthz HT"), (True, b"GET /healthz HT")]
+)
+def test_a_head_that_does_not_come_in_time_ends_its_connection(
+    live: Live, monkeypatch: pytest.MonkeyPatch, begun: bytes, answered: bool
+) -> None:
+    monkeypatch.setattr(drain, "_HEAD_SECONDS", 0.2)
+    with live.raw() as raw:
+        if answered:
+            raw.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert raw.recv(1000).startswith(b"HTTP/1.1 200 ")
+        raw.sendall(begun)
+        raw.settimeout(5)
+        while raw.recv(1000):
+            pass
+
+
+def test_an_idle_connection_that_had_its_answer_is_kept(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "_HEAD_SECONDS", 0.2)
+    with live.raw() as raw:
+        for _ in range(2):
+            raw.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert raw.recv(1000).startswith(b"HTTP/1.1 200 ")
+            time.sleep(0.5)
 
 
 def test_bytes_that_are_no_http_are_refused(live: Live) -> None:
