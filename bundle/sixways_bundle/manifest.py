@@ -7,6 +7,7 @@ is the SHA-256 of that file, and the file holds the SHA-256 of every other file.
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -157,4 +158,22 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 f"{path} is not canonical JSON, so it was changed after it was built. "
                 "Fix: build the bundle again"
             )
+        manifest._check_places(path)
         return manifest
+
+    def _check_places(self, path: Path) -> None:
+        """A manifest is data from elsewhere: its names become folders."""
+        places = [(entry, "tokenizer/") for entry in self.tokenizer]
+        for variant in self.variants:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", variant.name):
+                raise BundleError(
+                    f"{path} names a variant that cannot be",
+                    [Problem("variant", variant.name, "a-z, 0-9, '.', '_', '-'", "build it again")],
+                )
+            places += [(entry, f"variants/{variant.name}/") for entry in variant.files]
+        for entry, place in places:
+            if not entry.path.startswith(place) or ".." in entry.path.split("/"):
+                raise BundleError(
+                    f"{path}: a manifest may only list files of its own folder",
+                    [Problem("path", entry.path, f"a path below {place}", "build it again")],
+                )

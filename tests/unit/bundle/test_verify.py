@@ -135,3 +135,16 @@ def test_a_linked_folder_is_refused(bundle: Result, tmp_path: Path, name: str) -
     (bundle.path / name).symlink_to(outside)
     with pytest.raises(BundleError, match=name):
         verify(bundle.path)
+
+
+@pytest.mark.parametrize("change", ["name", "place"])
+def test_a_variant_lies_below_its_own_name(bundle: Result, change: str) -> None:
+    (variant,) = bundle.manifest.variants
+    other = {"name": {"name": "../x"}, "place": {"files": bundle.manifest.tokenizer}}[change]
+    evil = msgspec.structs.replace(
+        bundle.manifest, variants=(msgspec.structs.replace(variant, **other),)
+    )
+    (bundle.path / "bundle.json").chmod(0o644)
+    (bundle.path / "bundle.json").write_bytes(evil.to_bytes())
+    with pytest.raises(BundleError, match=r"variant|own folder"):
+        Manifest.load(bundle.path)
