@@ -53,7 +53,8 @@ def build_in_child(
     Raises:
         BundleError: as `build.build` raises it, or the child ended without an answer.
     """
-    environment = dict(os.environ)
+    # A build may need the user's network and hub settings, and nothing of Pulumi's.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PULUMI_")}
     if cache_dir is not None:
         environment["SIXWAYS_CACHE"] = str(cache_dir)
     with subprocess.Popen(

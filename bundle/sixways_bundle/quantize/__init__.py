@@ -1,5 +1,5 @@
-"""Makes variants: one file an engine, one family a kind of model.
+"""Makes variants: `encoder.py` and `llm.py` are the two families of models, and what they can make.
 
-`recipes(family)` lists what can be made without importing an engine; `open_family` opens a
-model for a build.
+A family describes its variants as recipes without importing an engine; `../build.py` asks it to
+make, measure and time them. One file an engine does the quantizing.
 """
