@@ -7,7 +7,6 @@ All requests that run share each step. Decoding happens in a process of its own 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import secrets
@@ -23,11 +22,11 @@ from tokenizers import Tokenizer
 from sixways_bundle.errors import BundleError, MissingExtra, Problem
 from sixways_bundle.runtime.llm import MAX_RUNNING
 from sixways_server.engines.base import Chunk, ModelInfo, Prompt, Sampling, TextEngine
+from sixways_server.engines.openvino_genai_generation import Generation, deliver
 from sixways_server.engines.openvino_genai_process import DecodingProcess
 from sixways_server.engines.openvino_genai_text import ChatTemplate, TextStream, check_sampling
 from sixways_server.engines.openvino_genai_worker import (
     NO_ROOM,
-    Add,
     Cancel,
     Decoding,
     Item,
@@ -48,17 +47,6 @@ _LEAST = 1e-5  # of temperature and top_p
 _FINISH_SECONDS = 120.0
 """How long accepted requests may take once the engine closes; then they fail."""
 _log = logging.getLogger("sixways.engine")
-
-
-class _Generation:
-    """One request on its way. Belongs to the event loop that asked for it."""
-
-    def __init__(self, key: int, token_ids: Sequence[int], decoding: Decoding) -> None:
-        self.key = key
-        self.order = frame(Add(key, list(token_ids), decoding))
-        self.loop = asyncio.get_running_loop()
-        self.arrivals: asyncio.Queue[Item | RequestError] = asyncio.Queue()
-        self.started = 0.0
 
 
 class OpenVINOTextEngine(TextEngine):
@@ -101,8 +89,8 @@ class OpenVINOTextEngine(TextEngine):
         # Guards everything below: requests come on the event loop, tokens in a thread.
         self._state = threading.Condition()
         self._process: DecodingProcess | None = None
-        self._waiting: deque[_Generation] = deque()
-        self._running: dict[int, _Generation] = {}
+        self._waiting: deque[Generation] = deque()
+        self._running: dict[int, Generation] = {}
         self._last_key = 0
         self._closing = False
         self._broken = "the model is not loaded"
@@ -262,7 +250,7 @@ class OpenVINOTextEngine(TextEngine):
             ends=self._ends,
         )
 
-    def _accept(self, token_ids: Sequence[int], decoding: Decoding) -> _Generation:
+    def _accept(self, token_ids: Sequence[int], decoding: Decoding) -> Generation:
         with self._state:
             if self._broken or self._closing:
                 reason = self._broken or "the server is shutting down"
@@ -276,7 +264,7 @@ class OpenVINOTextEngine(TextEngine):
                     retry_after=wait,
                 )
             self._last_key += 1
-            generation = _Generation(self._last_key, token_ids, decoding)
+            generation = Generation(self._last_key, token_ids, decoding)
             self._waiting.append(generation)
             self._fill()
         return generation
@@ -291,7 +279,7 @@ class OpenVINOTextEngine(TextEngine):
         if not self._waiting and not self._running:
             self._state.notify_all()
 
-    def _leave(self, generation: _Generation) -> None:
+    def _leave(self, generation: Generation) -> None:
         """The reader is gone: nothing more is to be made for it."""
         with self._state:
             if self._running.pop(generation.key, None) and self._process:
@@ -303,7 +291,7 @@ class OpenVINOTextEngine(TextEngine):
     # What follows runs in the thread that reads from the process.
 
     def _on_items(self, items: list[Item]) -> None:
-        arrived: list[tuple[_Generation, Item | RequestError]] = []
+        arrived: list[tuple[Generation, Item | RequestError]] = []
         with self._state:
             for item in items:
                 generation = self._running.get(item.id)
@@ -315,7 +303,7 @@ class OpenVINOTextEngine(TextEngine):
                     self._seconds += 0.1 * (taken - self._seconds)
                 arrived.append((generation, self._refusal(item.error) if item.error else item))
             self._fill()
-        _deliver(arrived)
+        deliver(arrived)
 
     def _refusal(self, reason: str) -> RequestError:
         """Why one request could not run while others do."""
@@ -347,7 +335,7 @@ class OpenVINOTextEngine(TextEngine):
             status=500,
             code="engine_error",
         )
-        _deliver([(generation, failure) for generation in lost])
+        deliver([(generation, failure) for generation in lost])
         if often:
             self._pause(f"it ended {_RESTARTS + 1} times within a minute")
         while not self._closing:
@@ -372,7 +360,7 @@ class OpenVINOTextEngine(TextEngine):
             self._waiting.clear()
             self._fill()
         refusal = NotReady(f"{self.info.name}: {self._broken}", retry_after=_PAUSE_SECONDS)
-        _deliver([(generation, refusal) for generation in stranded])
+        deliver([(generation, refusal) for generation in stranded])
         with self._state:
             self._state.wait_for(lambda: self._closing, timeout=_PAUSE_SECONDS)
 
@@ -400,21 +388,6 @@ class OpenVINOTextEngine(TextEngine):
             self._running.clear()
             self._waiting.clear()
         refusal = NotReady(f"{self.info.name}: the server is shutting down", retry_after=5)
-        _deliver([(generation, refusal) for generation in lost])
+        deliver([(generation, refusal) for generation in lost])
         if process:
             process.close()
-
-
-def _deliver(arrived: Sequence[tuple[_Generation, Item | RequestError]]) -> None:
-    """Wakes each event loop once, however many requests got something."""
-    loops: dict[asyncio.AbstractEventLoop, list[tuple[_Generation, Item | RequestError]]] = {}
-    for generation, what in arrived:
-        loops.setdefault(generation.loop, []).append((generation, what))
-    for loop, batch in loops.items():
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits there
-            loop.call_soon_threadsafe(_put, batch)
-
-
-def _put(batch: Sequence[tuple[_Generation, Item | RequestError]]) -> None:
-    for generation, what in batch:
-        generation.arrivals.put_nowait(what)

@@ -102,7 +102,7 @@ async def test_a_text_that_is_surely_too_long_is_not_tokenized(
             pytest.fail("tokenized")
 
     monkeypatch.setattr(engine, "_tokenizer", Untouched())
-    with pytest.raises(PromptTooLong, match="has 1281 characters.*more than 1280") as refused:
+    with pytest.raises(PromptTooLong, match=r"has 1281 characters.*more than 1280") as refused:
         await engine.embed(["a", "a" * 1281])
     assert refused.value.field == "input[1]"
 

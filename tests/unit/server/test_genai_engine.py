@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from sixways_bundle.errors import BundleError
 from sixways_bundle.quantize.llm import LLM_RECIPES, LlmFamily
 from sixways_server.engines import openvino_genai as module
+from sixways_server.engines import openvino_genai_generation as generation
 from sixways_server.engines import openvino_genai_process as process_module
 from sixways_server.engines.base import Chunk, ModelInfo, Prompt, Sampling
 from sixways_server.engines.openvino_genai import OpenVINOTextEngine
@@ -233,13 +234,13 @@ async def test_an_error_in_the_reader_ends_the_process_and_a_new_one_serves(
     engine = make(bundle)
     await asyncio.to_thread(engine.load)
     first = engine.worker_pid
-    deliver = module._deliver
+    deliver = generation.deliver
 
     def breaks_once(arrived: Any) -> None:
-        monkeypatch.setattr(module, "_deliver", deliver)
+        monkeypatch.setattr(module, "deliver", deliver)
         raise OverflowError
 
-    monkeypatch.setattr(module, "_deliver", breaks_once)
+    monkeypatch.setattr(module, "deliver", breaks_once)
     with pytest.raises(RequestError) as caught:
         await asyncio.wait_for(collect(engine, "hello", GREEDY), 20)
     assert caught.value.status == 500
@@ -441,7 +442,8 @@ async def test_the_edges_of_sampling_are_accepted_by_the_pipeline(
 async def test_values_next_to_zero_are_taken_as_the_most_likely_token(
     engine: OpenVINOTextEngine, field: str
 ) -> None:
-    least = replace(GREEDY, **{"temperature": 1.0, field: 1e-300})
+    warm = replace(GREEDY, temperature=1.0)
+    least = replace(warm, **{field: 1e-300})  # type: ignore[arg-type]
     assert joined(await collect(engine, "hello", least)) == joined(
         await collect(engine, "hello", GREEDY)
     )
