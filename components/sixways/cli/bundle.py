@@ -178,6 +178,8 @@ def _print_report(manifest: Manifest, report: BuildReport) -> None:
     for row in rows:
         if row.chosen:
             _out.print(f"  {row.variant}: {row.reason}", highlight=False)
+    for name, reason in report.not_made.items():
+        _out.print(f"  {name}: {reason}", highlight=False)
 
 
 def _print_variants(manifest: Manifest) -> None:
