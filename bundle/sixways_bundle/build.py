@@ -304,7 +304,7 @@ def _pack(
                 os.fsync(file.fileno())
         final = cache.bundle_path(root, manifest.digest)
         final.parent.mkdir(parents=True, exist_ok=True)
-        if _verifies(final, manifest.digest):
+        if _verified(final, manifest.digest):
             # Another request made the same content. It stays: it may be signed, or be served.
             beside = load_report(final)
             if beside is None or len(beside.candidates) < len(report.candidates):
@@ -323,19 +323,16 @@ def _finished(root: Path, key: str) -> Result | None:
     if report is None:
         return None
     path = cache.bundle_path(root, report.bundle_digest)
-    try:
-        manifest = verify(path, digest=report.bundle_digest)
-    except BundleError:
-        return None  # gone or damaged since: it is built again
-    return Result(path, manifest, report, cached=True)
+    manifest = _verified(path, report.bundle_digest)
+    return Result(path, manifest, report, cached=True) if manifest else None
 
 
-def _verifies(bundle: Path, digest: str) -> bool:
+def _verified(bundle: Path, digest: str) -> Manifest | None:
+    """The manifest; None where the bundle is gone or damaged, so that it is built again."""
     try:
-        verify(bundle, digest=digest)
+        return verify(bundle, digest=digest)
     except BundleError:
-        return False
-    return True
+        return None
 
 
 def _build_key(request: Request, resolved: Resolved, chosen: Sequence[Recipe]) -> str:

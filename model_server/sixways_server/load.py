@@ -5,8 +5,6 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-import msgspec
-
 from sixways_bundle.errors import BundleError, Problem
 from sixways_bundle.manifest import Manifest, Variant
 from sixways_bundle.report import load_report
@@ -123,7 +121,7 @@ def _selection(bundle: Path, manifest: Manifest) -> list[dict[str, object]]:
     """
     try:
         report = load_report(bundle)
-    except (OSError, msgspec.MsgspecError):
+    except OSError:  # there, but not ours to read
         return []
     if report is None or report.bundle_digest != manifest.digest:
         return []
