@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sixways_server.engines.base import (
     Chunk,
@@ -15,10 +15,16 @@ from sixways_server.engines.base import (
     FinishReason,
     Prompt,
     Sampling,
+    TensorEngine,
     TextEngine,
 )
 from sixways_server.errors import BadRequest
 from sixways_server.record import Record
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sixways_bundle.runtime.base import TensorSpec
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,56 @@ async def embed(
     result = await engine.embed(inputs)
     record.tokens_in = result.tokens
     return result
+
+
+async def infer(
+    record: Record, engine: TensorEngine, tensors: Mapping[str, NDArray[Any]]
+) -> Mapping[str, NDArray[Any]]:
+    """Every output of a model over tensors, once its inputs are looked at.
+
+    Raises:
+        BadRequest: an input is missing or unknown, of another type, of a shape that does not
+            fit, or holds a number that is not finite; `field` names it.
+        TooBusy: as the engine.
+    """
+    record.begin(engine.info.name)
+    specs = {spec.name: spec for spec in engine.inputs}
+    if tensors.keys() != specs.keys():
+        raise BadRequest(
+            f"inputs: {', '.join(sorted(tensors)) or 'nothing'} given; {engine.info.name} takes "
+            + ", ".join(map(_described, engine.inputs)),
+            field="inputs",
+        )
+    for name, array in tensors.items():
+        _check_tensor(specs[name], array)
+    return await engine.infer(tensors)
+
+
+def _check_tensor(spec: TensorSpec, array: NDArray[Any]) -> None:
+    dtype = "str" if array.dtype.kind == "O" else array.dtype.name
+    fits = len(array.shape) == len(spec.shape) and all(
+        wanted in (-1, given) for wanted, given in zip(spec.shape, array.shape, strict=True)
+    )
+    if dtype != spec.dtype or not fits:
+        raise BadRequest(
+            f"{spec.name}: {dtype} of shape {list(array.shape)} is not accepted; accepted: "
+            f"{_described(spec)}",
+            field=spec.name,
+        )
+    if array.dtype.kind == "f":
+        import numpy as np
+
+        if not np.isfinite(array).all():
+            raise BadRequest(
+                f"{spec.name}: holds a number that is not finite (NaN or infinity); accepted: "
+                "finite numbers",
+                field=spec.name,
+            )
+
+
+def _described(spec: TensorSpec) -> str:
+    shape = ", ".join("any" if axis < 0 else str(axis) for axis in spec.shape)
+    return f"{spec.name} ({spec.dtype} [{shape}])"
 
 
 async def chat_prompt(

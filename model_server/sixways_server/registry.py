@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import TypeVar
 
-from sixways_server.engines.base import EmbeddingEngine, Engine, TextEngine
+from sixways_server.engines.base import EmbeddingEngine, Engine, TensorEngine, TextEngine
 from sixways_server.errors import BadRequest, NotReady, UnknownModel
 
 E = TypeVar("E", bound=Engine)
@@ -85,6 +85,10 @@ class Registry:
     def text(self, name: str) -> TextEngine:
         """The language model of that name; raises as `embedding`."""
         return self._of_kind(name, TextEngine, "text")  # type: ignore[type-abstract]
+
+    def tensor(self, name: str) -> TensorEngine:
+        """The model over tensors of that name; raises as `embedding`."""
+        return self._of_kind(name, TensorEngine, "tensors")  # type: ignore[type-abstract]
 
     def _of_kind(self, name: str, kind: type[E], wanted: str) -> E:
         engine = self.get(name)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sixways_bundle.errors import BundleError, Problem
 
@@ -34,6 +36,36 @@ class EncoderRuntime(ABC):
         Returns:
             One row of length 1 an input, shape (batch, dimensions).
         """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives the memory back. The runtime must not be used afterwards."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor that a model takes or gives.
+
+    Attributes:
+        name: its name in the model.
+        dtype: numpy's name of its type (`float32`, `int64`, `bool` …); `str` for texts.
+        shape: its axes; -1 is any length.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class TensorRuntime(ABC):
+    """A model from tensors to tensors that is open and can compute. One call at a time."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @abstractmethod
+    def infer(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Every output by name, from every input by name; they fit `inputs` (checked before)."""
 
     @abstractmethod
     def close(self) -> None:

@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sixways_server.errors import PromptTooLong
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from sixways_bundle.runtime.base import TensorSpec
 
 FinishReason = Literal["stop", "length"]
 _TOKENIZING = 2
@@ -26,11 +28,11 @@ class ModelInfo:
 
     Attributes:
         name: the name requests use.
-        task: `embeddings` or `chat`.
+        task: `embeddings`, `chat` or `tensor`.
         digest: the bundle's digest, `sha256:…`.
         variant: the variant that is served.
         engine: the engine that computes.
-        max_tokens: the longest input, or the context of an LLM, in tokens.
+        max_tokens: the longest input, or the context of an LLM, in tokens; 0 for tensors.
         dimensions: the width of an embedding; 0 for an LLM.
         details: figures of the manifest for people to read (size, quality …).
     """
@@ -136,6 +138,28 @@ class EmbeddingEngine(Engine):
 
         Raises:
             PromptTooLong: an input has more than `info.max_tokens` tokens; `field` names it.
+            TooBusy: the queue is full.
+        """
+
+
+class TensorEngine(Engine):
+    """A model from named tensors to named tensors."""
+
+    inputs: Sequence[TensorSpec]
+    """What it takes; known once it is loaded."""
+    outputs: Sequence[TensorSpec]
+    """What it gives."""
+
+    @abstractmethod
+    async def infer(self, tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Every output by name.
+
+        Args:
+            tensors: every input by name, of its type and a shape that fits (`operations.infer`
+                has checked that); texts are arrays of `str` objects.
+
+        Raises:
+            BadRequest: the model does not compute these (axes that do not fit each other).
             TooBusy: the queue is full.
         """
 

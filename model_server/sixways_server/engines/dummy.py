@@ -1,9 +1,10 @@
 """A stand-in that computes nothing, for tests of everything around an engine.
 
-Served only where a configuration asks for it by name: `dummy:embeddings` or `dummy:chat`, with
-options behind a question mark: `delay` (seconds a word or a batch takes), `load` (seconds it
-takes to load), `max_tokens`.
-An embedding comes from the SHA-256 of its text; a chat repeats the last message word by word.
+Served only where a configuration asks for it by name: `dummy:embeddings`, `dummy:chat` or
+`dummy:tensor`, with options behind a question mark: `delay` (seconds a word or a batch takes),
+`load` (seconds it takes to load), `max_tokens`.
+An embedding comes from the SHA-256 of its text; a chat repeats the last message word by word; a
+prediction is the sum of its row's features.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import re
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sixways_bundle.errors import BundleError, Problem
+from sixways_bundle.runtime.base import TensorSpec
 from sixways_server.engines.base import (
     Chunk,
     EmbeddingEngine,
@@ -26,11 +30,13 @@ from sixways_server.engines.base import (
     ModelInfo,
     Prompt,
     Sampling,
+    TensorEngine,
     TextEngine,
 )
 from sixways_server.errors import PromptTooLong, TooBusy
 
 DIMENSIONS = 8
+FEATURES = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,9 @@ class _Options:
     max_tokens: int = 512
 
 
-def open_dummy(name: str, path: str, *, queue_limit: int) -> DummyEmbeddings | DummyChat:
+def open_dummy(
+    name: str, path: str, *, queue_limit: int
+) -> DummyEmbeddings | DummyChat | DummyTensor:
     """The stand-in that `path` names (`dummy:chat?delay=0.01`).
 
     Raises:
@@ -60,10 +68,13 @@ def open_dummy(name: str, path: str, *, queue_limit: int) -> DummyEmbeddings | D
             return DummyEmbeddings(name, options, queue_limit)
         if kind == "chat":
             return DummyChat(name, options, queue_limit)
+        if kind == "tensor":
+            return DummyTensor(name, options, queue_limit)
     except ValueError:
         pass
     accepted = (
-        "dummy:embeddings or dummy:chat, then ?delay=SECONDS&load=SECONDS&max_tokens=N if wanted"
+        "dummy:embeddings, dummy:chat or dummy:tensor, then ?delay=SECONDS&load=SECONDS&"
+        "max_tokens=N if wanted"
     )
     raise BundleError("no such stand-in", [Problem("path", path, accepted)])
 
@@ -133,6 +144,36 @@ def _vector(one: str | Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.floa
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     raw = np.frombuffer(digest, dtype="<i4").astype(np.float32)
     return raw / np.float32(np.linalg.norm(raw))
+
+
+class DummyTensor(TensorEngine):
+    """FP32 `features` (n, 4) to FP32 `prediction` (n, 1)."""
+
+    inputs = (TensorSpec("features", "float32", (-1, FEATURES)),)
+    outputs = (TensorSpec("prediction", "float32", (-1, 1)),)
+
+    def __init__(self, name: str, options: _Options, queue_limit: int) -> None:
+        self.info = _info(name, "tensor", options)
+        self._options = options
+        self.slots = _Slots(queue_limit)
+
+    def load(self) -> None:
+        """Takes its time."""
+        time.sleep(self._options.load)
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    @property
+    def queue_depth(self) -> int:
+        """Nothing waits here."""
+        return 0
+
+    async def infer(self, tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """See `TensorEngine.infer`."""
+        with self.slots:
+            await asyncio.sleep(self._options.delay)
+        return {"prediction": tensors["features"].sum(axis=1, keepdims=True)}
 
 
 @dataclass(frozen=True)
