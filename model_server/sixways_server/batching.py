@@ -80,6 +80,8 @@ class Batcher:
     Args:
         compute: computes a batch.
         queue_limit: inputs that may be accepted and not yet answered.
+        queue_seconds: how long an input may have to wait for its batch, judged by the recent
+            throughput; None: as long as `queue_limit` allows. An idle model takes any request.
         max_batch: inputs in one batch.
         max_batch_tokens: tokens in one batch, padding included; bounds its memory. One input
             that is longer makes a batch of its own.
@@ -92,6 +94,7 @@ class Batcher:
         compute: Compute,
         *,
         queue_limit: int = 1024,
+        queue_seconds: float | None = None,
         max_batch: int = 32,
         max_batch_tokens: int = 8192,
         name: str = "batcher",
@@ -99,6 +102,7 @@ class Batcher:
     ) -> None:
         self.on_batch = on_batch
         self.queue_limit = queue_limit
+        self._queue_seconds = queue_seconds
         self._compute = compute
         self._max_batch = max_batch
         self._max_batch_tokens = max_batch_tokens
@@ -129,12 +133,17 @@ class Batcher:
         if self._closed:
             raise NotReady("the model is being stopped; send the request again")
         if self._accepted + count > self.queue_limit:
-            seconds = self._seconds_until_free(count)
-            raise TooBusy(
-                f"{self._accepted} inputs are in work and {count} more pass the limit of "
-                f"{self.queue_limit}; try again in {seconds:.1f} s",
-                retry_after=seconds,
+            raise self._too_busy(
+                self._accepted + count - self.queue_limit,
+                f"{count} more pass the limit of {self.queue_limit}",
             )
+        if self._queue_seconds is not None and self._accepted and self._rate:
+            most = self._queue_seconds * self._rate
+            if self._accepted > most:
+                raise self._too_busy(
+                    self._accepted - most,
+                    f"one more would wait longer than the {self._queue_seconds:g} s it may",
+                )
         self._accepted += count
         self._idle.clear()
         try:
@@ -250,7 +259,10 @@ class Batcher:
         self._waiting = [one for one in self._waiting if id(one) not in taken]
         return batch
 
-    def _seconds_until_free(self, count: int) -> float:
-        """How long the surplus takes at the recent throughput, between 0.1 and 60 s."""
-        surplus = self._accepted + count - self.queue_limit
-        return min(_LONGEST_RETRY, max(0.1, surplus / (self._rate or _FIRST_GUESS)))
+    def _too_busy(self, surplus: float, why: str) -> TooBusy:
+        """To be tried again once the surplus is computed, at the recent throughput: 0.1 to 60 s."""
+        seconds = min(_LONGEST_RETRY, max(0.1, surplus / (self._rate or _FIRST_GUESS)))
+        return TooBusy(
+            f"{self._accepted} inputs are in work and {why}; try again in {seconds:.1f} s",
+            retry_after=seconds,
+        )

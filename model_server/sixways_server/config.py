@@ -49,6 +49,12 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         max_inputs: texts one embeddings request may hold.
         queue_limit: inputs of an encoder that may be accepted and not yet answered; over it
             requests get 429. At least `max_inputs`. Language models have a bound of their own.
+        queue_seconds: how long an input of an encoder may have to wait, judged by the recent
+            throughput; over it 429. Bounds the latency of what is accepted under overload. None:
+            only `queue_limit` counts, which is best for those who embed whole collections.
+        cache_gb: memory for keys and values of each language model, in 10^9 bytes, also of what
+            was answered before (a prompt that begins alike is not computed again). It is taken as
+            it is used. None: a quarter of what is free at the start, at most 4.
         threads: processor threads a model may use; None: all this process may run on.
         drain_seconds: longest time between SIGTERM and the end of the process.
         linger_seconds: how long an idle connection stays open after SIGTERM. Longer than HTTP
@@ -66,6 +72,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     max_body_bytes: int = 8 * 1024 * 1024
     max_inputs: int = 2048
     queue_limit: int = 2048
+    queue_seconds: float | None = None
+    cache_gb: float | None = None
     threads: int | None = None
     drain_seconds: float = 30.0
     linger_seconds: float = 6.0
@@ -146,6 +154,10 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             problems.append(
                 Problem("max_inputs", str(self.max_inputs), f"up to queue_limit {self.queue_limit}")
             )
+        for name in ("queue_seconds", "cache_gb"):
+            limit = getattr(self, name)
+            if limit is not None and not 0 < limit <= 3600:
+                problems.append(Problem(name, str(limit), "more than 0, up to 3600, or null"))
         for name in ("drain_seconds", "linger_seconds"):
             value = getattr(self, name)
             if not 0 <= value <= 3600:

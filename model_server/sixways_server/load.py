@@ -96,6 +96,7 @@ def _open_bundle(model: ModelConfig, config: ServerConfig) -> Engine:
             tokenizer / "tokenizer.json",
             threads=config.threads,
             queue_limit=config.queue_limit,
+            queue_seconds=config.queue_seconds,
         )
         return encoder
     if manifest.task == "chat":
@@ -107,6 +108,7 @@ def _open_bundle(model: ModelConfig, config: ServerConfig) -> Engine:
             tokenizer,
             eos_token_ids=manifest.eos_token_ids,
             threads=config.threads,
+            cache_gb=config.cache_gb,
         )
         return text
     raise BundleError(

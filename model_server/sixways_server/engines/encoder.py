@@ -30,6 +30,7 @@ class EncoderEngine(EmbeddingEngine):
         tokenizer: the bundle's tokenizer.json.
         threads: processor threads; None: all that this process may use.
         queue_limit: inputs that may be accepted and not yet answered.
+        queue_seconds: how long an input may have to wait (see `Batcher`); None: no such limit.
         max_batch: inputs that are computed together.
         on_batch: told inputs and seconds of each batch, on the event loop.
     """
@@ -43,6 +44,7 @@ class EncoderEngine(EmbeddingEngine):
         *,
         threads: int | None = None,
         queue_limit: int = 1024,
+        queue_seconds: float | None = None,
         max_batch: int = 32,
         on_batch: OnBatch | None = None,
     ) -> None:
@@ -57,6 +59,7 @@ class EncoderEngine(EmbeddingEngine):
         self._batcher = Batcher(
             self._compute,
             queue_limit=queue_limit,
+            queue_seconds=queue_seconds,
             max_batch=max_batch,
             name=f"encoder-{info.name}",
             on_batch=on_batch,

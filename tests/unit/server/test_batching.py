@@ -150,6 +150,30 @@ async def test_a_full_queue_is_refused_with_the_time_to_wait(
     assert await ask(batcher, [2]) == [2]
 
 
+async def test_an_input_that_would_wait_too_long_is_refused_and_an_idle_model_takes_any(
+    model: Model,
+) -> None:
+    def slow(rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        time.sleep(0.01 * len(rows))
+        return model(rows)
+
+    batcher = Batcher(slow, queue_limit=100, queue_seconds=0.2, max_batch=4)
+    # It is idle: these may be many, and the first of all, of which no throughput is known.
+    assert len(await ask(batcher, *[[1]] * 40)) == 40
+    many = asyncio.create_task(ask(batcher, *[[1]] * 40))
+    await asyncio.sleep(0)
+    with pytest.raises(TooBusy, match=r"longer than the 0\.2 s") as refused:
+        await ask(batcher, [2])
+    # 40 inputs take 0.4 s, so half of them have to be done before the next may come.
+    assert refused.value.retry_after == pytest.approx(0.2, rel=0.5)
+    await many
+    few = asyncio.create_task(ask(batcher, *[[1]] * 8))
+    await asyncio.sleep(0)
+    assert await ask(batcher, [2]) == [2]
+    await few
+    await batcher.close()
+
+
 async def test_the_time_to_wait_follows_the_throughput(model: Model) -> None:
     def slow(rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         time.sleep(0.05 * len(rows))
