@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -68,13 +70,15 @@ def _install_health(routes: Routes, registry: Registry, metrics: Metrics) -> Non
         """200 when every model is loaded and answers; 503 otherwise and after SIGTERM."""
         if registry.ready:
             return PlainTextResponse("ready\n")
-        reason = "draining" if registry.draining else "loading" if registry.loading else "broken"
+        reason = "draining" if registry.draining else "broken" if registry.broken else "loading"
         return PlainTextResponse(reason + "\n", status_code=503, headers={"retry-after": "1"})
 
     @routes.get("/metrics", response_class=PlainTextResponse, tags=["Server"])
     async def prometheus(request: Request) -> Response:
         """All metrics in Prometheus' text format."""
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        # Asks the kernel about every process of the server, and reads the files of all workers.
+        text = await asyncio.to_thread(metrics.text)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

@@ -107,6 +107,7 @@ def _open_bundle(model: ModelConfig, config: ServerConfig) -> Engine:
             tokenizer,
             eos_token_ids=manifest.eos_token_ids,
             threads=config.threads,
+            cache_gb=config.cache_gb,
         )
         return text
     raise BundleError(
