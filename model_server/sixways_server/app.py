@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from sixways_server import console, document
 from sixways_server.auth import KeyStore, RequireKey
+from sixways_server.deadline import LimitTime
 from sixways_server.errors import RequestError
 from sixways_server.limits import LimitBody
 from sixways_server.metrics import Metrics
@@ -28,6 +29,7 @@ def create_app(
     *,
     max_body_bytes: int,
     max_inputs: int,
+    request_seconds: float | None = None,
     with_console: bool = True,
 ) -> Starlette:
     """The ASGI application.
@@ -38,6 +40,7 @@ def create_app(
         metrics: where requests are counted.
         max_body_bytes: a larger body is refused with 413.
         max_inputs: texts or prompts one request may hold.
+        request_seconds: longest time a request may take; None or 0: no limit.
         with_console: whether `/` shows the console page.
     """
     routes = Routes()
@@ -51,6 +54,7 @@ def create_app(
         middleware=[
             Middleware(KeepRecord, metrics=metrics),
             Middleware(RequireKey, keys=keys),
+            Middleware(LimitTime, max_seconds=request_seconds),
             Middleware(LimitBody, max_bytes=max_body_bytes),
         ],
         exception_handlers={RequestError: _answer_error, HTTPException: _answer_error},

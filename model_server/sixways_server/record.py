@@ -42,7 +42,10 @@ class Record:
         operation: as OpenTelemetry names it (`chat`, `text_completion`, `embeddings`).
         tokens_in, tokens_out: tokens read and made.
         first_token, last_token: `time.perf_counter()` of the first and last piece of text.
-        status: the HTTP status, 499 when the client went away, 500 when a stream broke.
+        status: the HTTP status, 499 when the client went away, 500 when a stream broke, 504 when
+            it broke because its time was over.
+        deadline: the event loop's time at which it must be answered; 0: no limit.
+        seconds_allowed: the seconds that were until then.
     """
 
     request_id: str
@@ -57,6 +60,9 @@ class Record:
     last_token: float = 0.0
     status: int = 0
     broken: bool = False
+    late: bool = False
+    deadline: float = 0.0
+    seconds_allowed: float = 0.0
     ended: float = 0.0
 
     def begin(self, model: str) -> None:
@@ -131,7 +137,7 @@ class KeepRecord:
             await error_response(scope["path"], error)(scope, receive, named)
         finally:
             if record.broken:
-                record.status = 500
+                record.status = 504 if record.late else 500
             record.finish()
             _log_line(scope, record)
 

@@ -99,6 +99,7 @@ async def serve(
         metrics,
         max_body_bytes=config.max_body_bytes,
         max_inputs=config.max_inputs,
+        request_seconds=config.request_seconds,
         with_console=config.console,
     )
 
