@@ -20,6 +20,7 @@ from sixways_server.protocols import error_response, openai, v2
 from sixways_server.record import KeepRecord
 from sixways_server.registry import Registry
 from sixways_server.routing import Routes
+from sixways_server.tracing import Tracing
 
 
 def create_app(
@@ -31,6 +32,7 @@ def create_app(
     max_inputs: int,
     request_seconds: float | None = None,
     with_console: bool = True,
+    tracing: Tracing | None = None,
 ) -> Starlette:
     """The ASGI application.
 
@@ -42,6 +44,7 @@ def create_app(
         max_inputs: texts or prompts one request may hold.
         request_seconds: longest time a request may take; None or 0: no limit.
         with_console: whether `/` shows the console page.
+        tracing: where spans of requests go; None: nowhere.
     """
     routes = Routes()
     _install_health(routes, registry, metrics)
@@ -52,7 +55,7 @@ def create_app(
     app = Starlette(
         routes=routes.served(),
         middleware=[
-            Middleware(KeepRecord, metrics=metrics),
+            Middleware(KeepRecord, metrics=metrics, tracing=tracing),
             Middleware(RequireKey, keys=keys),
             Middleware(LimitTime, max_seconds=request_seconds),
             Middleware(LimitBody, max_bytes=max_body_bytes),

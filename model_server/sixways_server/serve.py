@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sixways_bundle.errors import BundleError
-from sixways_server import handover, logs, sizing
+from sixways_server import handover, logs, sizing, tracing
 from sixways_server.auth import KeyStore
 from sixways_server.board import Board
 from sixways_server.config import ServerConfig, load_config
@@ -59,6 +59,7 @@ def run(config: ServerConfig) -> int:
         config.check()
         status = StatusFile(config.status_file)
         status.starting("opening the port")
+        tracing.wanted()  # or why not, before anything is opened
         config = sizing.fit(config)
         keys = KeyStore(config.keys_file)
         listener = _listener(config)

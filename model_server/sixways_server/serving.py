@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sixways_bundle.errors import BundleError
+from sixways_server import tracing
 from sixways_server.auth import KeyStore
 from sixways_server.board import Board
 from sixways_server.config import ModelConfig, ServerConfig
@@ -92,6 +93,7 @@ async def serve(
     from sixways_server.app import create_app
     from sixways_server.metrics import Metrics
 
+    traces = tracing.Tracing() if tracing.wanted() else None
     metrics = Metrics(place.board, place.row, place.metrics_folder)
     app = create_app(
         registry,
@@ -101,6 +103,7 @@ async def serve(
         max_inputs=config.max_inputs,
         request_seconds=config.request_seconds,
         with_console=config.console,
+        tracing=traces,
     )
 
     def on_drain() -> None:
@@ -146,6 +149,8 @@ async def serve(
                 server.should_exit = True
                 await serving
             await asyncio.gather(*(engine.close() for engine in registry.engines))
+            if traces is not None:
+                traces.close()
             if beating is not None:
                 beating.cancel()
 
