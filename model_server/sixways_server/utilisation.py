@@ -8,6 +8,7 @@ same names. Accelerators are the machine's, whoever uses them.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from sixways_server.board import Board
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+_NVML = "libnvidia-ml.so.1"
 _ACCELERATORS = Path("/sys/class/accel")
 _GPU = ("hw_id", "hw_type", "hw_name")
 _NPU = ("hw_id", "hw_type")
@@ -111,8 +113,10 @@ class Gpus(Collector):
     def here(cls) -> Gpus | None:
         """None where there is no such device, no driver, or no `pynvml` (extra `gpu`)."""
         try:
+            # Where there is no driver its large module need not be imported.
+            ctypes.CDLL(_NVML)
             import pynvml
-        except ImportError:
+        except (OSError, ImportError):
             return None
         try:
             pynvml.nvmlInit()
