@@ -29,7 +29,7 @@ from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
-from sixways_bundle.errors import BundleError
+from sixways_bundle.errors import BundleError, Problem
 from sixways_server import handover, sizing
 from sixways_server.auth import KeyStore
 from sixways_server.board import Board, State
@@ -71,9 +71,20 @@ def run_workers(
 
 @contextlib.contextmanager
 def _folder() -> Generator[Path, None, None]:
-    """A folder for the workers' metrics, in memory where there is such a file system."""
+    """A folder for the workers' metrics, in memory where there is such a file system.
+
+    Raises:
+        BundleError: nothing may be written anywhere.
+    """
     usable = _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK)
-    folder = Path(tempfile.mkdtemp(prefix="sixways-", dir=_SHARED_MEMORY if usable else None))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="sixways-", dir=_SHARED_MEMORY if usable else None))
+    except OSError as error:
+        raise BundleError(
+            "several workers need a folder to count in together",
+            [Problem("TMPDIR", os.environ.get("TMPDIR", ""), "a folder to write to",
+                     f"mount a tmpfs at {_SHARED_MEMORY} ({error})")],
+        ) from None  # fmt: skip
     try:
         yield folder
     finally:
