@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -10,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from sixways_server import console, document
 from sixways_server.auth import KeyStore, RequireKey
+from sixways_server.deadline import LimitTime
 from sixways_server.errors import RequestError
 from sixways_server.limits import LimitBody
 from sixways_server.metrics import Metrics
@@ -17,6 +20,7 @@ from sixways_server.protocols import error_response, openai, v2
 from sixways_server.record import KeepRecord
 from sixways_server.registry import Registry
 from sixways_server.routing import Routes
+from sixways_server.tracing import Tracing
 
 
 def create_app(
@@ -26,7 +30,9 @@ def create_app(
     *,
     max_body_bytes: int,
     max_inputs: int,
+    request_seconds: float | None = None,
     with_console: bool = True,
+    tracing: Tracing | None = None,
 ) -> Starlette:
     """The ASGI application.
 
@@ -36,7 +42,9 @@ def create_app(
         metrics: where requests are counted.
         max_body_bytes: a larger body is refused with 413.
         max_inputs: texts or prompts one request may hold.
+        request_seconds: longest time a request may take; None or 0: no limit.
         with_console: whether `/` shows the console page.
+        tracing: where spans of requests go; None: nowhere.
     """
     routes = Routes()
     _install_health(routes, registry, metrics)
@@ -47,8 +55,9 @@ def create_app(
     app = Starlette(
         routes=routes.served(),
         middleware=[
-            Middleware(KeepRecord, metrics=metrics),
+            Middleware(KeepRecord, metrics=metrics, tracing=tracing),
             Middleware(RequireKey, keys=keys),
+            Middleware(LimitTime, max_seconds=request_seconds),
             Middleware(LimitBody, max_bytes=max_body_bytes),
         ],
         exception_handlers={RequestError: _answer_error, HTTPException: _answer_error},
@@ -68,13 +77,15 @@ def _install_health(routes: Routes, registry: Registry, metrics: Metrics) -> Non
         """200 when every model is loaded and answers; 503 otherwise and after SIGTERM."""
         if registry.ready:
             return PlainTextResponse("ready\n")
-        reason = "draining" if registry.draining else "loading" if registry.loading else "broken"
+        reason = "draining" if registry.draining else "broken" if registry.broken else "loading"
         return PlainTextResponse(reason + "\n", status_code=503, headers={"retry-after": "1"})
 
     @routes.get("/metrics", response_class=PlainTextResponse, tags=["Server"])
     async def prometheus(request: Request) -> Response:
         """All metrics in Prometheus' text format."""
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        # Asks the kernel about every process of the server, and reads the files of all workers.
+        text = await asyncio.to_thread(metrics.text)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

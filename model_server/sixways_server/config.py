@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sixways_bundle.errors import BundleError, Problem
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 DUMMY = "dummy:"
+MOST_WORKERS = 64
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,10 +54,17 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         queue_seconds: how long an input of an encoder may have to wait, judged by the recent
             throughput; over it 429. Bounds the latency of what is accepted under overload. None:
             only `queue_limit` counts, which is best for those who embed whole collections.
-        cache_gb: memory for keys and values of each language model, in 10^9 bytes, also of what
-            was answered before (a prompt that begins alike is not computed again). It is taken as
-            it is used. None: a quarter of what is free at the start, at most 4.
-        threads: processor threads a model may use; None: all this process may run on.
+        workers: processes that serve, under Gunicorn if more than one. Each opens every model
+            for itself, so memory grows with them; `queue_limit` is of each.
+        threads: processor threads a model may use in one worker; None: what the processors and
+            the cgroup grant, divided among the workers.
+        cache_gb: memory for keys and values of a language model in one worker, in 10^9 bytes,
+            also of what was answered before (a prompt that begins alike is not computed again);
+            it is taken as it is used. None: a quarter of what is free, at most 4, divided among
+            the workers.
+        request_seconds: longest time from a request's headers to the end of its answer; then it
+            gets 504 and its work ends. None or 0: no limit. The default is as long as OpenAI's
+            clients wait. A request may ask for less (`X-Request-Timeout`).
         drain_seconds: longest time between SIGTERM and the end of the process.
         linger_seconds: how long an idle connection stays open after SIGTERM. Longer than HTTP
             clients keep idle connections (httpx: 5), so that none writes into a closing one.
@@ -73,8 +82,10 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     max_inputs: int = 2048
     queue_limit: int = 2048
     queue_seconds: float | None = None
-    cache_gb: float | None = None
+    workers: int = 1
     threads: int | None = None
+    cache_gb: float | None = None
+    request_seconds: float | None = 600.0
     drain_seconds: float = 30.0
     linger_seconds: float = 6.0
     console: bool = True
@@ -146,6 +157,15 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         problems = []
         if not 0 <= self.port <= 65535:
             problems.append(Problem("port", str(self.port), "0 to 65535; 0 picks a free port"))
+        if not 1 <= self.workers <= MOST_WORKERS:
+            problems.append(
+                Problem("workers", str(self.workers), f"a whole number from 1 to {MOST_WORKERS}")
+            )
+        if not 0 <= (self.request_seconds or 0) < math.inf:
+            problems.append(
+                Problem("request_seconds", str(self.request_seconds),
+                        "seconds; 0 or null for no limit")
+            )  # fmt: skip
         for name in ("max_body_bytes", "max_inputs", "queue_limit", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -156,8 +176,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             )
         for name in ("queue_seconds", "cache_gb"):
             limit = getattr(self, name)
-            if limit is not None and not 0 < limit <= 3600:
-                problems.append(Problem(name, str(limit), "more than 0, up to 3600, or null"))
+            if limit is not None and not 0 < limit < math.inf:
+                problems.append(Problem(name, str(limit), "a number over 0, or null"))
         for name in ("drain_seconds", "linger_seconds"):
             value = getattr(self, name)
             if not 0 <= value <= 3600:
@@ -213,6 +233,8 @@ _ACCEPTED = {
     "status_file": "a path or null",
     "public_key": "a path or null",
     "console": "true or false",
+    "request_seconds": "seconds; 0 or null for no limit",
+    "cache_gb": "a number over 0, or null",
 }
 
 

@@ -59,8 +59,9 @@ def install(routes: Routes, registry: Registry, metrics: Metrics, *, page: bool)
 
 
 def snapshot(registry: Registry, metrics: Metrics) -> dict[str, Any]:
-    """What the page shows."""
+    """What the page shows: figures of all workers; which models are ready, of this one."""
     loaded = {engine.info.name: engine for engine in registry.engines}
+    depths = metrics.queue_depths()
     models: list[dict[str, Any]] = []
     for name in registry.names:
         engine = loaded.get(name)
@@ -78,7 +79,7 @@ def snapshot(registry: Registry, metrics: Metrics) -> dict[str, Any]:
                 "engine": info.engine,
                 "max_tokens": info.max_tokens,
                 "dimensions": info.dimensions,
-                "queue_depth": engine.queue_depth,
+                "queue_depth": depths.get(name, 0),
                 "details": info.details,
             }
         )
@@ -86,6 +87,7 @@ def snapshot(registry: Registry, metrics: Metrics) -> dict[str, Any]:
     return {
         "version": sixways_version(),
         "state": state,
+        "workers": metrics.workers,
         "started_at": metrics.started,
         "uptime_seconds": round(time.time() - metrics.started, 3),
         "in_flight": metrics.in_flight,

@@ -33,7 +33,6 @@ _MAX_HEAD_BYTES = 64 * 1024
 _HEAD_SECONDS = 20.0
 """From a connection's beginning, or a request's first byte, to the end of the request's head."""
 _TICK = 0.02
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _log = logging.getLogger("sixways.server")
 
 
@@ -150,6 +149,7 @@ class DrainingServer(uvicorn.Server):
     """
 
     server_state: DrainState
+    signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(
         self,
@@ -196,7 +196,7 @@ class DrainingServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Handles signals while the server runs; unlike uvicorn's, does not raise them again."""
-        before = {sig: signal.signal(sig, self.handle_exit) for sig in _SIGNALS}
+        before = {sig: signal.signal(sig, self.handle_exit) for sig in self.signals}
         try:
             yield
         finally:

@@ -7,7 +7,6 @@ listener, and no connection is reset because the process that would have taken i
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import logging
@@ -89,7 +88,8 @@ def receive(path: Path, host: str, port: int) -> socket.socket | None:
 class Donor:
     """Gives the listening socket to whoever asks at `path`, until closed.
 
-    Taking over the path of a predecessor is one rename: no moment without a donor.
+    Taking over the path of a predecessor is one rename: no moment without a donor. Somebody has
+    to wait for `fileno` to become readable and then call `give`: an event loop, or Gunicorn's.
 
     Args:
         path: where to listen; made with mode 0600.
@@ -112,19 +112,25 @@ class Donor:
         self._socket.setblocking(False)
         self._inode = fresh.stat().st_ino
         fresh.replace(path)
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._socket.fileno(), self._give)
 
-    def _give(self) -> None:
+    def fileno(self) -> int:
+        """Readable when a successor asks."""
+        return self._socket.fileno()
+
+    def give(self) -> None:
+        """Answers the successor that asks, if there is one."""
         with contextlib.suppress(OSError):
             client, _ = self._socket.accept()
             with client:
                 if _peer_user(client) in (os.geteuid(), 0):
                     socket.send_fds(client, [_GREETING], [self._listener.fileno()])
 
+    def leave_to_parent(self) -> None:
+        """In a forked process: it gives nothing."""
+        self._socket.close()
+
     def close(self) -> None:
         """Stops giving; removes the path unless a successor has taken it."""
-        self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
         with contextlib.suppress(OSError):
             if self._path.stat().st_ino == self._inode:

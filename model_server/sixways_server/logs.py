@@ -10,7 +10,15 @@ import msgspec
 
 
 class JSONLines(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line.
+
+    Args:
+        with_pid: whether to say which process it is, where a server has several.
+    """
+
+    def __init__(self, with_pid: bool = False) -> None:
+        super().__init__()
+        self._with_pid = with_pid
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -19,6 +27,7 @@ class JSONLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **({"pid": record.process} if self._with_pid else {}),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
@@ -26,10 +35,10 @@ class JSONLines(logging.Formatter):
         return msgspec.json.encode(line).decode("utf-8")
 
 
-def configure(level: int = logging.INFO) -> None:
+def configure(level: int = logging.INFO, *, with_pid: bool = False) -> None:
     """Sends all logs of this process to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JSONLines())
+    handler.setFormatter(JSONLines(with_pid))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # uvicorn's own start and stop lines say nothing that ours do not.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

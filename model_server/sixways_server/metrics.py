@@ -2,24 +2,33 @@
 
 Names follow OpenTelemetry's gen_ai conventions in Prometheus form (`gen_ai_server_*`) where
 these have one, else vLLM's with our prefix; labels are vLLM's `model_name`, gen_ai's operation
-name, the protocol and the HTTP status.
+name, the protocol and the HTTP status. docs/metrics.md lists them all.
+
+Several workers count in files of one folder (prometheus_client's multiprocess mode), and each
+answers with the sums over all. A replacement goes on in the files of the worker that died.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+    values,
+)
 
-from sixways_server.rolling import Rolling
+from sixways_server.board import Board
+from sixways_server.utilisation import collectors
 
 if TYPE_CHECKING:
-    from prometheus_client.core import Metric
-
     from sixways_server.engines.base import Engine
     from sixways_server.record import Record
 
@@ -42,6 +51,8 @@ _TOKEN_SECONDS = (
     2.5,
 )
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_RUNNING = "sixways_num_requests_running"
+_WAITING = "sixways_num_requests_waiting"
 
 
 @runtime_checkable
@@ -51,15 +62,32 @@ class TellsBatches(Protocol):
     on_batch: Callable[[int, float], None] | None
 
 
-class Metrics(Collector):
-    """Everything that is measured, in a registry of its own."""
+class Metrics:
+    """Everything that is measured, in a registry of its own.
 
-    def __init__(self) -> None:
+    Args:
+        board: what all processes of the server see; None: this process is alone.
+        row: the row of this process there.
+        folder: where the workers count together; None: this process is alone.
+    """
+
+    def __init__(
+        self, board: Board | None = None, row: int = 0, folder: Path | None = None
+    ) -> None:
+        board = board or Board()
         self.registry = CollectorRegistry()
-        self.rolling = Rolling()
-        self.started = time.time()
-        self._running: dict[str, int] = {}
+        self.workers = board.workers
+        self.rolling = board.rolling(row)
+        self.started = board.started
         self._watched: list[Engine] = []
+        self._counted = self.registry
+        if folder is not None:
+            _count_in(folder, row)
+            self._counted = CollectorRegistry()
+            multiprocess.MultiProcessCollector(self._counted, str(folder))  # type: ignore[no-untyped-call]
+        self._seen = CollectorRegistry()
+        for collector in collectors(board):
+            self._seen.register(collector)
         labels = ("model_name", "protocol", "operation", "status")
         self._duration = Histogram(
             "gen_ai_server_request_duration_seconds",
@@ -91,10 +119,17 @@ class Metrics(Collector):
             "sixways_batch_size", "Inputs that were computed together.",
             ("model_name",), buckets=_BATCH, registry=self.registry,
         )  # fmt: skip
-        self.registry.register(self)
+        self._running = Gauge(
+            _RUNNING, "Requests in flight.",
+            ("model_name",), multiprocess_mode="livesum", registry=self.registry,
+        )  # fmt: skip
+        self._waiting = Gauge(
+            _WAITING, "Requests (of an encoder: inputs) that were accepted and do not yet run.",
+            ("model_name",), multiprocess_mode="livesum", registry=self.registry,
+        )  # fmt: skip
 
     def watch(self, engine: Engine) -> None:
-        """Reads the engine's queue whenever metrics are asked for, and is told its batches."""
+        """Shows the engine's queue, and is told its batches."""
         self._watched.append(engine)
         if isinstance(engine, TellsBatches):
             name = engine.info.name
@@ -105,13 +140,31 @@ class Metrics(Collector):
         self._batch.labels(model).observe(size)
 
     def running(self, model: str, change: int) -> None:
-        """One request more (+1) or less (-1) is in flight. From the event loop only."""
-        self._running[model] = self._running.get(model, 0) + change
+        """One request more (+1) or less (-1) is in flight."""
+        self._running.labels(model).inc(change)
 
     @property
     def in_flight(self) -> int:
-        """Requests in flight, all models."""
-        return sum(self._running.values())
+        """Requests in flight, all models and workers."""
+        return int(sum(self._gauge(_RUNNING).values()))
+
+    def queue_depths(self) -> dict[str, int]:
+        """What waits for each model, all workers."""
+        self.show_queues()
+        return {model: int(depth) for model, depth in self._gauge(_WAITING).items()}
+
+    def show_queues(self) -> None:
+        """Notes how long the queues are now: the other workers cannot look into them."""
+        for engine in self._watched:
+            self._waiting.labels(engine.info.name).set(engine.queue_depth)
+
+    def _gauge(self, name: str) -> dict[str, float]:
+        return {
+            sample.labels["model_name"]: sample.value
+            for family in self._counted.collect()
+            if family.name == name
+            for sample in family.samples
+        }
 
     def finished(self, record: Record) -> None:
         """Counts a request that a protocol answered."""
@@ -132,25 +185,22 @@ class Metrics(Collector):
                 self._each.labels(*of).observe(between / (record.tokens_out - 1))
         self.rolling.add(record.seconds, record.status, record.tokens_in, record.tokens_out)
 
-    def collect(self) -> Iterable[Metric]:
-        """What is read at the moment of asking (called by the registry)."""
-        running = GaugeMetricFamily(
-            "sixways_num_requests_running", "Requests in flight.", labels=("model_name",)
-        )
-        for model, count in self._running.items():
-            running.add_metric((model,), count)
-        waiting = GaugeMetricFamily(
-            "sixways_num_requests_waiting",
-            "Requests that were accepted and do not yet run.",
-            labels=("model_name",),
-        )
-        for engine in self._watched:
-            waiting.add_metric((engine.info.name,), engine.queue_depth)
-        uptime = GaugeMetricFamily(
-            "sixways_start_time_seconds", "When the server started (Unix time).", value=self.started
-        )
-        return running, waiting, uptime
-
     def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        """All metrics in Prometheus' text format. Reads files: call it off the event loop."""
+        self.show_queues()
+        return generate_latest(self._counted) + generate_latest(self._seen)
+
+
+def _count_in(folder: Path, row: int) -> None:
+    """From now on metrics are made in files of `folder`, those of `row`.
+
+    The library would name files by process; by row a replacement goes on where the worker that
+    died left off, and there are never more files than workers.
+    """
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    values.ValueClass = values.MultiProcessValue(lambda: row)  # type: ignore[no-untyped-call]
+
+
+def forget(folder: Path, row: int) -> None:
+    """The worker of `row` died: what it had in flight is gone, what it counted stays."""
+    multiprocess.mark_process_dead(row, str(folder))  # type: ignore[no-untyped-call]

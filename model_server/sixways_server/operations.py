@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from sixways_server.deadline import InTime
 from sixways_server.engines.base import (
     Chunk,
     EmbeddingEngine,
@@ -146,7 +147,7 @@ async def generate(
     chunks = cast("AsyncGenerator[Chunk, None]", engine.generate(prompt, sampling))
     async with aclosing(chunks):
         accepted = False
-        async for chunk in chunks:
+        async for chunk in InTime(chunks, record):
             if not accepted:
                 accepted = True
                 record.tokens_in += len(prompt.token_ids)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from sixways_server.metrics import Metrics
+    from sixways_server.tracing import Tracing
 
 _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/console.json"})
@@ -42,7 +43,10 @@ class Record:
         operation: as OpenTelemetry names it (`chat`, `text_completion`, `embeddings`).
         tokens_in, tokens_out: tokens read and made.
         first_token, last_token: `time.perf_counter()` of the first and last piece of text.
-        status: the HTTP status, 499 when the client went away, 500 when a stream broke.
+        status: the HTTP status, 499 when the client went away, 500 when a stream broke, 504 when
+            it broke because its time was over.
+        deadline: the event loop's time at which it must be answered; 0: no limit.
+        seconds_allowed: the seconds that were until then.
     """
 
     request_id: str
@@ -57,6 +61,9 @@ class Record:
     last_token: float = 0.0
     status: int = 0
     broken: bool = False
+    late: bool = False
+    deadline: float = 0.0
+    seconds_allowed: float = 0.0
     ended: float = 0.0
 
     def begin(self, model: str) -> None:
@@ -80,8 +87,13 @@ class Record:
         self.ended = time.perf_counter()
         if self.model:
             self.metrics.running(self.model, -1)
-        if self.protocol and (self.operation or self.status >= 400):
+        if self.counts:
             self.metrics.finished(self)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it was about a model, or failed: what is polled is neither counted nor traced."""
+        return bool(self.protocol and (self.operation or self.status >= 400))
 
 
 def record_of(request: Request) -> Record:
@@ -91,11 +103,12 @@ def record_of(request: Request) -> Record:
 
 
 class KeepRecord:
-    """ASGI: makes the record, answers with its X-Request-Id, closes and logs it at the end."""
+    """ASGI: makes the record, answers with its X-Request-Id; at the end counts, logs, traces it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -131,9 +144,11 @@ class KeepRecord:
             await error_response(scope["path"], error)(scope, receive, named)
         finally:
             if record.broken:
-                record.status = 500
+                record.status = 504 if record.late else 500
             record.finish()
             _log_line(scope, record)
+            if self._tracing is not None and record.counts:
+                self._tracing.request(scope, record)
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from sixways_server.engines.base import EmbeddingEngine, Engine, TensorEngine, TextEngine
@@ -24,6 +24,8 @@ class Registry:
         self._engines: dict[str, Engine | None] = dict.fromkeys(names)
         self.created = int(time.time())
         self.draining = False
+        self.others_ready: Callable[[], bool] = lambda: True
+        """Whether the other workers of this server have been ready too."""
 
     def add(self, name: str, engine: Engine) -> None:
         """The engine of `name` is loaded."""
@@ -47,7 +49,7 @@ class Registry:
     @property
     def ready(self) -> bool:
         """Whether every model is loaded and answers, and the server is not about to end."""
-        return not (self.draining or self.loading or self.broken)
+        return not (self.draining or self.loading or self.broken) and self.others_ready()
 
     @property
     def broken(self) -> list[str]:

@@ -1,7 +1,8 @@
 """Rates and latencies of the last minutes, to look at; exact history is Prometheus' work.
 
 One slot a second for five minutes. Latencies are counted in classes that grow by 15 %, so a
-quantile is off by at most 7.5 %; memory does not depend on the load.
+quantile is off by at most 7.5 %; memory does not depend on the load. It is plain memory, so that
+the workers of a server can share it: each counts in its own, and every one can read all.
 """
 
 from __future__ import annotations
@@ -9,23 +10,18 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 _SLOTS = 300
 _SHORTEST = 1e-4
 _GROWTH = math.log(1.15)
-
-
-@dataclass(slots=True)
-class _Slot:
-    second: int = -1
-    requests: int = 0
-    failed: int = 0
-    refused: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    latency: Counter[int] = field(default_factory=Counter)
+_CLASSES = 128  # the last one begins at an hour and a half
+# Of a slot, in this order: its second, then what was counted in it, then the classes of latency.
+_REQUESTS, _FAILED, _REFUSED, _TOKENS_IN, _TOKENS_OUT, _LATENCY = range(1, 7)
+_SLOT = _LATENCY + _CLASSES
+MEMORY = _SLOTS * _SLOT * 4
+"""Bytes of what one process counts."""
 
 
 @dataclass(frozen=True)
@@ -50,49 +46,73 @@ class Rolling:
     """Counts requests. From the event loop only.
 
     Args:
-        clock: monotonic seconds.
+        memory: what each process counts, `MEMORY` bytes of zeros each; None: this one alone.
+        own: which of these this process writes.
+        clock: monotonic seconds, the same for all processes.
+        since: when the first of them began to count.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        memory: Sequence[memoryview] | None = None,
+        own: int = 0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        since: float | None = None,
+    ) -> None:
         self._clock = clock
-        self._slots = [_Slot() for _ in range(_SLOTS)]
-        self._since = clock()
+        views = memory if memory is not None else [memoryview(bytearray(MEMORY))]
+        self._all = [view.cast("I") for view in views]
+        self._own = self._all[own]
+        self._since = clock() if since is None else since
 
     def add(self, seconds: float, status: int, tokens_in: int, tokens_out: int) -> None:
         """One request ended."""
         second = int(self._clock())
-        slot = self._slots[second % _SLOTS]
-        if slot.second != second:
-            slot = self._slots[second % _SLOTS] = _Slot(second)
-        slot.requests += 1
-        slot.failed += status >= 500
-        slot.refused += 400 <= status < 500
-        slot.tokens_in += tokens_in
-        slot.tokens_out += tokens_out
+        start = second % _SLOTS * _SLOT
+        slot = self._own[start : start + _SLOT]
+        if slot[0] != second:
+            slot[:] = _EMPTY
+            slot[0] = second
+        slot[_REQUESTS] += 1
+        slot[_FAILED] += status >= 500
+        slot[_REFUSED] += 400 <= status < 500
+        slot[_TOKENS_IN] += tokens_in
+        slot[_TOKENS_OUT] += tokens_out
         if status < 400:
-            slot.latency[int(math.log(max(seconds, _SHORTEST) / _SHORTEST) / _GROWTH)] += 1
+            place = int(math.log(max(seconds, _SHORTEST) / _SHORTEST) / _GROWTH)
+            slot[_LATENCY + min(place, _CLASSES - 1)] += 1
 
     def window(self, seconds: int) -> Window:
         """The last `seconds` (at most 300) whole seconds and the one that runs."""
         now = self._clock()
-        slots = [s for s in self._slots if s.second > int(now) - min(seconds, _SLOTS)]
-        requests = sum(s.requests for s in slots)
+        first = int(now) - min(seconds, _SLOTS)
+        sums = [0] * _LATENCY
         latency: Counter[int] = Counter()
-        for slot in slots:
-            latency.update(slot.latency)
+        for counted in self._all:
+            for start in range(0, _SLOTS * _SLOT, _SLOT):
+                if counted[start] > first:
+                    slot = counted[start : start + _SLOT].tolist()
+                    for place in range(_REQUESTS, _LATENCY):
+                        sums[place] += slot[place]
+                    latency.update({i: n for i, n in enumerate(slot[_LATENCY:]) if n})
+        requests = sums[_REQUESTS]
         # A server that just started is not slow: it has not had all of the window yet.
         span = max(1.0, min(seconds, now - self._since))
         return Window(
             seconds=seconds,
             requests=requests,
             requests_per_second=round(requests / span, 3),
-            error_rate=round(sum(s.failed for s in slots) / requests, 5) if requests else 0.0,
-            refused_rate=round(sum(s.refused for s in slots) / requests, 5) if requests else 0.0,
+            error_rate=round(sums[_FAILED] / requests, 5) if requests else 0.0,
+            refused_rate=round(sums[_REFUSED] / requests, 5) if requests else 0.0,
             p50_ms=_quantile(latency, 0.5),
             p99_ms=_quantile(latency, 0.99),
-            tokens_in_per_second=round(sum(s.tokens_in for s in slots) / span, 3),
-            tokens_out_per_second=round(sum(s.tokens_out for s in slots) / span, 3),
+            tokens_in_per_second=round(sums[_TOKENS_IN] / span, 3),
+            tokens_out_per_second=round(sums[_TOKENS_OUT] / span, 3),
         )
+
+
+_EMPTY = memoryview(bytearray(_SLOT * 4)).cast("I")
 
 
 def _quantile(latency: Counter[int], share: float) -> float | None:

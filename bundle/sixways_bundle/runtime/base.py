@@ -86,24 +86,40 @@ def usable_threads(threads: int | None) -> int:
 
 
 def _cgroup_quota(own: Path = Path("/proc/self/cgroup"), root: Path = _CGROUPS) -> float | None:
-    """Processors that cgroup v2 grants this process (`cpu.max`); None: no limit that we can see."""
+    """Processors that cgroups grant this process (version 2: `cpu.max`, version 1:
+    `cpu.cfs_quota_us`); None: no limit that we can see."""
     try:
-        group = own.read_text().partition("0::/")[2].strip()
+        lines = own.read_text().splitlines()
     except OSError:  # another system
         return None
-    # Each group above may grant less. A container without a cgroup namespace reads its host's
-    # path and sees only its own group, as the root.
-    folder, granted = root / group.lstrip("/"), []
-    for one in (folder, *folder.parents):
-        if not one.is_relative_to(root):
-            break
-        try:
-            quota, period = (one / "cpu.max").read_text().split()
-        except (OSError, ValueError):  # cgroup v1, or the root group, which has no limit
+    granted = []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
             continue
-        if quota != "max":
-            granted.append(int(quota) / int(period))
+        mount = root / "cpu" if controllers else root
+        # Each group above may grant less. A container without a cgroup namespace reads its host's
+        # path and sees only its own group, as the root.
+        folder = mount / group.lstrip("/")
+        for one in (folder, *folder.parents):
+            if not one.is_relative_to(mount):
+                break
+            processors = _granted(one)
+            if processors is not None:
+                granted.append(processors)
     return min(granted, default=None)
+
+
+def _granted(group: Path) -> float | None:
+    try:
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota = (group / "cpu.cfs_quota_us").read_text()
+            period = (group / "cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError):  # the root group, or "max": no limit
+        return None
 
 
 def model_file(directory: Path, name: str, *others: str) -> Path:

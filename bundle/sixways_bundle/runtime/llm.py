@@ -74,7 +74,7 @@ def open_pipeline(
     scheduler.enable_prefix_caching = True
     scheduler.max_num_seqs = MAX_RUNNING
     if cache_gb is None:
-        cache_gb = min(_MOST_GB, _SHARE * memory_available() / _GB)
+        cache_gb = default_cache_gb()
     block = _bytes_of_a_block(path)
     if block:
         scheduler.num_kv_blocks = max(1, int(cache_gb * _GB / block))
@@ -86,6 +86,11 @@ def open_pipeline(
         )
     except RuntimeError as error:
         raise BundleError(f"OpenVINO cannot open {directory}: {_last_line(error)}") from None
+
+
+def default_cache_gb() -> float:
+    """Memory for keys and values, in 10^9 bytes, where nobody says how much."""
+    return min(_MOST_GB, _SHARE * memory_available() / _GB)
 
 
 def _bytes_of_a_block(model: Path) -> int:

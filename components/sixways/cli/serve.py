@@ -21,6 +21,9 @@ def serve(
     variant: Annotated[
         str | None, typer.Option(help="The variant to serve, if every bundle has it.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes that serve; each opens every model for itself.")
+    ] = 1,
     keys_file: Annotated[
         Path | None, typer.Option(help="JSON with named key hashes. [a new key, printed once]")
     ] = None,
@@ -51,6 +54,7 @@ def serve(
             "models": models,
             "host": host,
             "port": port,
+            "workers": workers,
             "keys_file": str(keys_file),
         }
         if public_key is not None:

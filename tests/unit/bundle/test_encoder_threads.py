@@ -30,6 +30,19 @@ def test_a_container_that_sees_only_its_own_group_reads_that_one(tmp_path: Path)
     assert base._cgroup_quota(tmp_path / "own", tmp_path) == 3.0
 
 
+@pytest.mark.parametrize(("quota", "processors"), [("150000", 1.5), ("-1", None), ("", None)])
+@pytest.mark.parametrize("controllers", ["cpu", "cpu,cpuacct"])
+def test_the_first_version_of_cgroups_is_read_too(
+    tmp_path: Path, controllers: str, quota: str, processors: float | None
+) -> None:
+    (tmp_path / "own").write_text(f"9:memory:/pod\n4:{controllers}:/pod\n0::/\n")
+    group = tmp_path / "cpu" / "pod"
+    group.mkdir(parents=True)
+    (group / "cpu.cfs_quota_us").write_text(quota + "\n")
+    (group / "cpu.cfs_period_us").write_text("100000\n")
+    assert base._cgroup_quota(tmp_path / "own", tmp_path) == processors
+
+
 def test_a_system_without_cgroups_has_no_quota(tmp_path: Path) -> None:
     assert base._cgroup_quota(tmp_path / "own", tmp_path) is None
 

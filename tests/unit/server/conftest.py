@@ -56,8 +56,13 @@ class Live:
 
 
 @contextlib.contextmanager
-def live_server(folder: Path, **models: str | Engine) -> Generator[Live, None, None]:
-    """Serves `models` (name to `dummy:…` or an engine) on a free port of the loopback address."""
+def live_server(
+    folder: Path, options: dict[str, Any] | None = None, **models: str | Engine
+) -> Generator[Live, None, None]:
+    """Serves `models` (name to `dummy:…` or an engine) on a free port of the loopback address.
+
+    `options` are further ones of `create_app`.
+    """
     keys_file = folder / "keys.json"
     key = add_key(keys_file)
     registry, metrics = Registry(models), Metrics()
@@ -67,7 +72,8 @@ def live_server(folder: Path, **models: str | Engine) -> Generator[Live, None, N
             engine = open_dummy(name, engine, queue_limit=64)
         registry.add(name, engine)
         metrics.watch(engine)
-    app = create_app(registry, KeyStore(keys_file), metrics, max_body_bytes=MAX_BODY, max_inputs=64)
+    settings = {"max_body_bytes": MAX_BODY, "max_inputs": 64, **(options or {})}
+    app = create_app(registry, KeyStore(keys_file), metrics, **settings)
     server = DrainingServer(app, drain_seconds=5, linger_seconds=0, max_body_bytes=MAX_BODY)
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
@@ -136,7 +142,8 @@ class Launcher:
     key: str
     started: list[Process] = field(default_factory=list)
 
-    def __call__(self, **config: Any) -> Process:
+    def __call__(self, prelude: str = "", **config: Any) -> Process:
+        """`prelude` is Python that runs first, to change what a test cannot wait for."""
         number = len(self.started)
         status = self.folder / f"status-{number}.json"
         path = self.folder / f"server-{number}.json"
@@ -152,9 +159,13 @@ class Launcher:
         }
         path.write_text(json.dumps({k: v for k, v in given.items() if v is not None}))
         log = self.folder / f"log-{number}"
+        program = ["-m", "sixways_server"]
+        if prelude:
+            start = "import sys; from sixways_server.serve import main; sys.exit(main())"
+            program = ["-c", f"{prelude}\n{start}"]
         with log.open("wb") as file:
             child = subprocess.Popen(
-                [sys.executable, "-m", "sixways_server", "--config", str(path)],
+                [sys.executable, *program, "--config", str(path)],
                 stdout=file,
                 stderr=file,
             )

@@ -72,13 +72,16 @@ def test_values_of_the_right_type_are_checked_too(tmp_path: Path, good: dict[str
             "port": 65536,
             "max_inputs": 0,
             "drain_seconds": -1,
+            "workers": 65,
+            "request_seconds": -1,
+            "cache_gb": 0,
             "status_file": "none/status.json",
             "public_key": "none.pem",
         },
     )
     assert set(found) == {
         "models[0].name", "models[2].name", "models[2].path", "keys_file", "port", "max_inputs",
-        "drain_seconds", "status_file", "public_key",
+        "drain_seconds", "status_file", "public_key", "workers", "request_seconds", "cache_gb",
     }  # fmt: skip
     assert "none.json" in found["keys_file"]
     assert "Fix: " in found["keys_file"]

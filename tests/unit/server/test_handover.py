@@ -74,9 +74,12 @@ def stream_words(url: str, key: str, count: int, result: list[str]) -> None:
         result.extend(line for line in response.iter_lines() if line)
 
 
-def test_two_handovers_under_load_lose_nothing(launch: Launch) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_two_handovers_under_load_lose_nothing(launch: Launch, workers: int) -> None:
     key: str = launch.key  # type: ignore[attr-defined]
-    settings: dict[str, Any] = {"handover": "next.sock", "port": free_port()}
+    settings: dict[str, Any] = {
+        "handover": "next.sock", "port": free_port(), "workers": workers
+    }  # fmt: skip
     running = launch(**settings)
     url = running.wait_for("ready")["url"]
     ended: list[int] = []

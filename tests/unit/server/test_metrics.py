@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sixways_server import console
+from sixways_server import console, utilisation
 from sixways_server.app import create_app
 from sixways_server.auth import KeyStore, add_key
 from sixways_server.engines.dummy import DummyEmbeddings, open_dummy
@@ -171,3 +172,15 @@ def test_without_the_console_neither_page_nor_figures_are_open(tmp_path: Path) -
     paths = {getattr(route, "path", "") for route in app.routes}
     assert "/healthz" in paths
     assert not paths & {"/", "/console.json"}
+
+
+def test_every_metric_is_in_the_catalogue_and_of_its_type(tmp_path: Path) -> None:
+    catalogue = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+    listed = dict(re.findall(r"^\| `(\w+?)(?:_total)?` \| (\w+) \|", catalogue, re.MULTILINE))
+    with live_server(tmp_path, mini="dummy:embeddings", echo="dummy:chat") as live:
+        text = httpx.get(f"{live.url}/metrics").text
+    told = {family.name: family.type for family in text_string_to_metric_families(text)}
+    told = {name: kind for name, kind in told.items() if not name.endswith("_created")}
+    told |= {name: "gauge" for name, _, _ in utilisation._READINGS}
+    told |= {"sixways_npu_busy_seconds": "counter", "sixways_npu_memory_usage_bytes": "gauge"}
+    assert listed == told
