@@ -14,7 +14,7 @@ from sixways_server.errors import RequestError
 from sixways_server.limits import LimitBody
 from sixways_server.metrics import Metrics
 from sixways_server.protocols import error_response, openai, v2
-from sixways_server.record import KeepRecord
+from sixways_server.record import KeepRecord, record_of
 from sixways_server.registry import Registry
 from sixways_server.routing import Routes
 
@@ -38,7 +38,7 @@ def create_app(
         max_inputs: texts or prompts one request may hold.
         with_console: whether `/` shows the console page.
     """
-    routes = Routes()
+    routes = Routes(max_body_bytes)
     _install_health(routes, registry, metrics)
     openai.install(routes, registry, max_inputs)
     v2.install(routes, registry, max_inputs)
@@ -78,18 +78,20 @@ def _install_health(routes: Routes, registry: Registry, metrics: Metrics) -> Non
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
+    path, protocol = request.url.path, record_of(request).protocol
     if isinstance(error, HTTPException):
         codes = {404: "not_found", 405: "method_not_allowed"}
         response = error_response(
-            request.url.path,
+            path,
             RequestError(
-                f"{request.method} {request.url.path[:200]}: {error.detail}",
+                f"{request.method} {path[:200]}: {error.detail}",
                 status=error.status_code,
                 code=codes.get(error.status_code, "http_error"),
             ),
+            protocol,
         )
         response.headers.update(error.headers or {})
         return response
     if not isinstance(error, RequestError):
         raise error
-    return error_response(request.url.path, error)
+    return error_response(path, error, protocol)

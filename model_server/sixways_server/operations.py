@@ -62,7 +62,7 @@ async def infer(
 
     Raises:
         BadRequest: an input is missing or unknown, of another type, of a shape that does not
-            fit, or holds a number that is not finite; `field` names it.
+            fit or is empty, or holds a number that is not finite; `field` names it.
         TooBusy: as the engine.
     """
     record.begin(engine.info.name)
@@ -81,7 +81,8 @@ async def infer(
 def _check_tensor(spec: TensorSpec, array: NDArray[Any]) -> None:
     dtype = "str" if array.dtype.kind == "O" else array.dtype.name
     fits = len(array.shape) == len(spec.shape) and all(
-        wanted in (-1, given) for wanted, given in zip(spec.shape, array.shape, strict=True)
+        given > 0 and wanted in (-1, given)
+        for wanted, given in zip(spec.shape, array.shape, strict=True)
     )
     if dtype != spec.dtype or not fits:
         raise BadRequest(

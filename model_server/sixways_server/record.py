@@ -38,7 +38,7 @@ class Record:
         request_id: the caller's X-Request-Id, or one of ours.
         started: `time.perf_counter()` when its headers were read.
         model: the model's name once it is known to be one of ours.
-        protocol: `openai`, `v2`; empty for the server's own paths.
+        protocol: `openai`, `v2` … (`protocols.protocol_of`); empty for the server's own paths.
         operation: as OpenTelemetry names it (`chat`, `text_completion`, `embeddings`).
         tokens_in, tokens_out: tokens read and made.
         first_token, last_token: `time.perf_counter()` of the first and last piece of text.
@@ -128,7 +128,7 @@ class KeepRecord:
             if started:
                 raise
             error = RequestError("the server failed on this request", status=500, code="internal")
-            await error_response(scope["path"], error)(scope, receive, named)
+            await error_response(scope["path"], error, record.protocol)(scope, receive, named)
         finally:
             if record.broken:
                 record.status = 500

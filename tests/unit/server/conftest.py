@@ -90,8 +90,12 @@ def live_server(folder: Path, **models: str | Engine) -> Generator[Live, None, N
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """An encoder `mini` and a language model `echo`."""
-    models = {"mini": "dummy:embeddings?max_tokens=32", "echo": "dummy:chat?max_tokens=64"}
+    """An encoder `mini`, a language model `echo` and a model over tensors `sum`."""
+    models = {
+        "mini": "dummy:embeddings?max_tokens=32",
+        "echo": "dummy:chat?max_tokens=64",
+        "sum": "dummy:tensor",
+    }
     with live_server(tmp_path_factory.mktemp("live"), **models) as server:
         yield server
 
