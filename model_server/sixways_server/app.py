@@ -13,7 +13,7 @@ from sixways_server.auth import KeyStore, RequireKey
 from sixways_server.errors import RequestError
 from sixways_server.limits import LimitBody
 from sixways_server.metrics import Metrics
-from sixways_server.protocols import error_response, openai, v2
+from sixways_server.protocols import error_response, invocations, openai, predict, v2
 from sixways_server.record import KeepRecord, record_of
 from sixways_server.registry import Registry
 from sixways_server.routing import Routes
@@ -42,6 +42,8 @@ def create_app(
     _install_health(routes, registry, metrics)
     openai.install(routes, registry, max_inputs)
     v2.install(routes, registry, max_inputs)
+    invocations.install(routes, registry, max_inputs)
+    predict.install(routes, registry, max_inputs)
     console.install(routes, registry, metrics, page=with_console)
     document.install(routes)
     app = Starlette(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -17,8 +17,7 @@ from starlette.responses import Response
 from sixways_server.auth import OPEN_PATHS
 from sixways_server.routing import Described, Endpoint, Routes
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+_REFERENCE = "#/components/schemas/{model}"
 
 
 def install(routes: Routes) -> None:
@@ -82,17 +81,19 @@ def _parameters_only(route: Described) -> Endpoint:
     return shown
 
 
-def _content(
-    bodies: dict[str, type[BaseModel] | None], models: dict[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """The bodies that a route reads, by content type; a model's schema goes into `models`."""
+def _content(bodies: dict[str, Any], models: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The bodies that a route reads, by content type; the schemas of models go into `models`."""
+    from pydantic import BaseModel, TypeAdapter
+
     content: dict[str, dict[str, Any]] = {}
     for kind, model in bodies.items():
         if model is None:
             content[kind] = {"schema": {"type": "string", "format": "binary"}}
             continue
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema = TypeAdapter(model).json_schema(ref_template=_REFERENCE)
         models.update(schema.pop("$defs", {}))
-        models[model.__name__] = schema
-        content[kind] = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            models[model.__name__] = schema
+            schema = {"$ref": _REFERENCE.format(model=model.__name__)}
+        content[kind] = {"schema": schema}
     return content

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sixways_server.metrics import Metrics
 
 _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/console.json"})
+_QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/ping", "/console.json"})
 """Polled all the time: logged only when they fail."""
 _access = logging.getLogger("sixways.access")
 _log = logging.getLogger("sixways.server")

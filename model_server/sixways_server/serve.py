@@ -41,8 +41,12 @@ class _Listener:
     shared: bool
 
 
-def run(config: ServerConfig) -> int:
+def run(config: ServerConfig, keys: KeyStore | None = None) -> int:
     """Serves until SIGTERM or SIGINT, then drains.
+
+    Args:
+        config: what to serve and how.
+        keys: who may call; None: whom `config.keys_file` names.
 
     Returns:
         The exit status: 0 after a drain, 1 when the server could not start (the reason is in
@@ -57,7 +61,7 @@ def run(config: ServerConfig) -> int:
         config.check()
         status = StatusFile(config.status_file)
         status.starting("opening the port")
-        keys = KeyStore(config.keys_file)
+        keys = keys or KeyStore(config.keys_file)
         listener = _listener(config)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(config, keys, listener, status, early))

@@ -45,6 +45,10 @@ VERSION = "1"
 INFER = "/v2/models/{model}/infer"
 HEADER_LENGTH = "inference-header-content-length"
 """The header that says how many bytes of a body are its JSON; binary data stands behind them."""
+SAGEMAKER_BINARY = "application/vnd.sagemaker-triton.binary+json"
+"""The content type of the same where headers do not pass (SageMaker); its parameter
+`json-header-size` says how many bytes are JSON."""
+_HEADER_SIZE = f"{SAGEMAKER_BINARY};json-header-size="
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": V2Error} for status in (400, 401, 404, 413, 415, 429, 503, 504)
 }
@@ -133,6 +137,34 @@ def takes(engine: Engine, names: Collection[str]) -> bool:
     return any({one["name"] for one in way} == {*names} for way in _ways(engine))
 
 
+def header_length(request: Request) -> str | None:
+    """What the request says of how many bytes of its body are JSON; None: all."""
+    kind = request.headers.get("content-type", "")
+    if kind.startswith(SAGEMAKER_BINARY):
+        return kind.replace(" ", "").removeprefix(_HEADER_SIZE)
+    return request.headers.get(HEADER_LENGTH)
+
+
+def split(request: Request, data: bytes) -> tuple[bytes, memoryview]:
+    """The body's JSON and the binary data behind it.
+
+    Raises:
+        BadRequest: the request does not say right where the JSON ends.
+    """
+    given = header_length(request)
+    if given is None:
+        return data, memoryview(b"")
+    # isdecimal alone takes digits of every script.
+    length = int(given) if given.isascii() and given.isdecimal() and len(given) < 16 else -1
+    if not 0 < length <= len(data):
+        raise BadRequest(
+            f"{HEADER_LENGTH}: {given[:40]!r} is not accepted; accepted: the bytes of the JSON at "
+            f"the beginning of the body, 1 to {len(data)}",
+            field=HEADER_LENGTH,
+        )
+    return data[:length], memoryview(data)[length:]
+
+
 def _check_version(version: str) -> None:
     if version != VERSION:
         raise UnknownModel(
@@ -195,7 +227,7 @@ def _described(specs: Sequence[TensorSpec]) -> list[TensorMetadata]:
 async def _infer(request: Request, engine: Engine, data: bytes, max_inputs: int) -> Response:
     from sixways_server.protocols import v2_tensors  # brings numpy, which takes its time
 
-    content, binary = _split(request, data)
+    content, binary = split(request, data)
     body = await off_loop(len(content), parse, InferRequest, content)
     body.refuse_unsupported()
     wanted = _wanted(engine, body)
@@ -212,23 +244,10 @@ async def _infer(request: Request, engine: Engine, data: bytes, max_inputs: int)
     answer, length = await off_loop(size, v2_tensors.write, head, outputs)
     if length is None:
         return Response(answer, media_type="application/json")
-    headers = {HEADER_LENGTH: str(length)}
-    return Response(answer, headers=headers, media_type="application/octet-stream")
-
-
-def _split(request: Request, data: bytes) -> tuple[bytes, memoryview]:
-    """The body's JSON and the binary data behind it."""
-    given = request.headers.get(HEADER_LENGTH)
-    if given is None:
-        return data, memoryview(b"")
-    length = int(given) if given.isdecimal() and len(given) < 16 else -1
-    if not 0 < length <= len(data):
-        raise BadRequest(
-            f"{HEADER_LENGTH}: {given[:40]!r} is not accepted; accepted: the bytes of the JSON at "
-            f"the beginning of the body, 1 to {len(data)}",
-            field=HEADER_LENGTH,
-        )
-    return data[:length], memoryview(data)[length:]
+    kind = "application/octet-stream"
+    if request.headers.get("content-type", "").startswith(SAGEMAKER_BINARY):
+        kind = f"{_HEADER_SIZE}{length}"
+    return Response(answer, headers={HEADER_LENGTH: str(length)}, media_type=kind)
 
 
 def _wanted(engine: Engine, body: InferRequest) -> list[tuple[str, bool]]:
@@ -293,7 +312,7 @@ async def _compute(
     record.operation = "text_completion"
     record.begin(engine.info.name)
     texts = _texts(tensors["prompt"], places["prompt"])
-    sampling = body.parameters.sampling()
+    sampling = body.parameters.sampling(engine.info)
     prompts = await operations.text_prompts(language_model, texts, sampling, max_inputs)
     done = await operations.complete_all(record, language_model, prompts, sampling)
     return {"text": np.array([one.text for one in done], dtype=object)}

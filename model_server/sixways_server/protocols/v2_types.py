@@ -8,48 +8,26 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from typing_extensions import TypedDict
 
-from sixways_server.engines.base import Sampling
 from sixways_server.errors import BadRequest
+from sixways_server.protocols.generation import Generation, Strict
 
-_LARGEST = 2**63 - 1
 _COUNT = 2**31 - 1  # of tokens, of rows …
 _MOST_TENSORS = 64
 _MOST_AXES = 16
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
-
-
-class Parameters(_Strict):
+class Parameters(Generation):
     """How a language model is to choose tokens; left out: greedy, up to 16 tokens."""
 
     max_tokens: Annotated[int, Field(ge=1, le=_COUNT)] = 16
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=1, le=_COUNT)] | None = None
-    seed: Annotated[int, Field(ge=0, le=_LARGEST)] | None = None
-    stop: str | Annotated[list[str], Field(fail_fast=True, max_length=16)] = []
     binary_data_output: bool = False
     sequence_id: Any = None
 
-    def sampling(self) -> Sampling:
-        """The same for an engine."""
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-        return Sampling(
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            seed=self.seed,
-            stop=tuple(text for text in stop if text),
-        )
 
-
-class InputParameters(_Strict):
+class InputParameters(Strict):
     """Where an input's data is, if not in `data`."""
 
     binary_data_size: Annotated[int, Field(ge=0)] | None = None
@@ -57,7 +35,7 @@ class InputParameters(_Strict):
     shared_memory_region: Any = None
 
 
-class InputTensor(_Strict):
+class InputTensor(Strict):
     """One input; `data` is flat or nested, row by row."""
 
     name: str
@@ -70,7 +48,7 @@ class InputTensor(_Strict):
     parameters: InputParameters | None = None
 
 
-class OutputParameters(_Strict):
+class OutputParameters(Strict):
     """How an output is to come."""
 
     binary_data: bool | None = None
@@ -78,14 +56,14 @@ class OutputParameters(_Strict):
     shared_memory_region: Any = None
 
 
-class RequestedOutput(_Strict):
+class RequestedOutput(Strict):
     """One output that is wanted."""
 
     name: str
     parameters: OutputParameters | None = None
 
 
-class InferRequest(_Strict):
+class InferRequest(Strict):
     """`POST /v2/models/{model}/infer`"""
 
     id: str | None = None
