@@ -1,6 +1,6 @@
-"""A stand-in for what SageMaker has in front of a container, for its real client to talk to.
+"""The container as SageMaker starts it, SageMaker's client, and a stand-in for what is between.
 
-It does what the documentation says the service does with a request: takes
+The stand-in does what the documentation says the service does with a request: takes
 `/endpoints/NAME/invocations` and `/endpoints/NAME/invocations-response-stream`, passes body,
 content type and the X-Amzn-SageMaker headers to the container's `/invocations`, wraps a streamed
 answer into event-stream messages, and turns a container's error into a ModelError. It checks no
@@ -11,15 +11,84 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import struct
+import subprocess
+import sys
 import threading
+import time
 import zlib
 from collections.abc import Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
+import boto3
 import httpx
+from botocore.config import Config
 
+from tests.ports import free_port
+
+SERVE = Path(__file__).parents[3] / "model_server" / "image" / "serve"
 _STREAM = "/invocations-response-stream"
+
+
+class Container:
+    """`serve` with an environment, as `docker run IMAGE serve` starts it."""
+
+    def __init__(self, log: Path, **environment: str) -> None:
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SIXWAYS_", "SM_"))}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.log = log
+        with log.open("wb") as file:
+            self.child = subprocess.Popen(
+                ["serve"],
+                executable=SERVE,
+                env={
+                    **inherited,
+                    "PATH": path,
+                    "PYTHONPATH": ":".join(sys.path),
+                    "SAGEMAKER_BIND_TO_PORT": str(port),
+                    **environment,
+                },
+                stdout=file,
+                stderr=file,
+            )
+
+    def ping(self) -> int:
+        """The status; 0 where nobody listens yet."""
+        try:
+            return httpx.get(f"{self.url}/ping", timeout=2).status_code
+        except httpx.ConnectError:
+            return 0
+
+    def wait(self, status: int = 200, seconds: float = 20) -> float:
+        """Seconds until `/ping` has this status."""
+        began = time.monotonic()
+        while self.ping() != status:
+            assert self.child.poll() is None, self.log.read_text()
+            assert time.monotonic() < began + seconds, self.log.read_text()
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def stop(self) -> int:
+        """SIGTERM, as SageMaker stops it; the exit status."""
+        self.child.send_signal(signal.SIGTERM)
+        return self.child.wait(20)
+
+
+def client(url: str) -> Any:
+    """boto3's `sagemaker-runtime`, which calls `url` for the service."""
+    return boto3.client(
+        "sagemaker-runtime",
+        endpoint_url=url,
+        region_name="eu-central-1",
+        aws_access_key_id="none",
+        aws_secret_access_key="none",
+        config=Config(retries={"max_attempts": 0}, read_timeout=60),
+    )
 
 
 def message(payload: bytes, **headers: str) -> bytes:

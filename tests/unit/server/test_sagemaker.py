@@ -2,86 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx
 import numpy as np
 import pytest
 import tritonclient.http as triton
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from sixways_bundle import BundleError
 from sixways_bundle.build import Result
 from sixways_server import sagemaker
 from sixways_server.auth import add_key
-from tests.ports import free_port
 from tests.unit.bundle.conftest import Builder, builder, family, source
-from tests.unit.server.sagemaker_front import front
+from tests.unit.server.sagemaker_front import Container, client, front
 
 __all__ = ["builder", "family", "source"]
-SERVE = Path(__file__).parents[3] / "model_server" / "image" / "serve"
 CHAT = {"messages": [{"role": "user", "content": "one two three"}]}
 MODELS = [
     {"name": "mini", "path": "dummy:embeddings"},
     {"name": "echo", "path": "dummy:chat?delay=0.02"},
     {"name": "sum", "path": "dummy:tensor"},
 ]
-
-
-class Container:
-    """`serve` with an environment, as `docker run IMAGE serve` starts it."""
-
-    def __init__(self, log: Path, **environment: str) -> None:
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SIXWAYS_", "SM_"))}
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self.log = log
-        with log.open("wb") as file:
-            self.child = subprocess.Popen(
-                ["serve"],
-                executable=SERVE,
-                env={
-                    **inherited,
-                    "PATH": path,
-                    "PYTHONPATH": ":".join(sys.path),
-                    "SAGEMAKER_BIND_TO_PORT": str(port),
-                    **environment,
-                },
-                stdout=file,
-                stderr=file,
-            )
-
-    def ping(self) -> int:
-        """The status; 0 where nobody listens yet."""
-        try:
-            return httpx.get(f"{self.url}/ping", timeout=2).status_code
-        except httpx.ConnectError:
-            return 0
-
-    def wait(self, status: int = 200, seconds: float = 20) -> float:
-        """Seconds until `/ping` has this status."""
-        began = time.monotonic()
-        while self.ping() != status:
-            assert self.child.poll() is None, self.log.read_text()
-            assert time.monotonic() < began + seconds, self.log.read_text()
-            time.sleep(0.02)
-        return time.monotonic() - began
-
-    def stop(self) -> int:
-        """SIGTERM, as SageMaker stops it; the exit status."""
-        self.child.send_signal(signal.SIGTERM)
-        return self.child.wait(20)
 
 
 @pytest.fixture(scope="module")
@@ -100,17 +48,8 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
 @pytest.fixture(scope="module")
 def api(container: Container) -> Iterator[Any]:
     """boto3's `sagemaker-runtime`."""
-    with front(container.url) as url:
-        api = boto3.client(
-            "sagemaker-runtime",
-            endpoint_url=url,
-            region_name="eu-central-1",
-            aws_access_key_id="none",
-            aws_secret_access_key="none",
-            config=Config(retries={"max_attempts": 0}, read_timeout=20),
-        )
+    with front(container.url) as url, contextlib.closing(client(url)) as api:
         yield api
-        api.close()
 
 
 def invoke(api: Any, body: Any, **options: str) -> Any:
@@ -180,14 +119,14 @@ def test_boto3_raises_the_container_s_own_error(api: Any) -> None:
 
 def test_nothing_but_ping_and_invocations_is_open(container: Container) -> None:
     assert "no SIXWAYS_KEYS_FILE" in container.log.read_text()
-    with httpx.Client(base_url=container.url) as client:
-        assert client.post("/invocations", json={"input": "a"}).status_code == 200
+    with httpx.Client(base_url=container.url) as http:
+        assert http.post("/invocations", json={"input": "a"}).status_code == 200
         for path in ("/v1/embeddings", "/predict", "/v2/models/mini/infer", "/invocations/"):
-            assert client.post(path, json={"input": "a"}).status_code == 401, path
+            assert http.post(path, json={"input": "a"}).status_code == 401, path
         for path in ("/v1/models", "/version", "/openapi.json", "/v2"):
-            assert client.get(path).status_code == 401, path
+            assert http.get(path).status_code == 401, path
             headers = {"x-api-key": "guess"}
-            assert client.get(path, headers=headers).status_code == 401, path
+            assert http.get(path, headers=headers).status_code == 401, path
 
 
 def test_ping_answers_at_once_while_the_model_loads(tmp_path: Path) -> None:
@@ -212,10 +151,10 @@ def test_with_a_keys_file_invocations_want_a_key_as_everywhere(tmp_path: Path) -
     container = Container(tmp_path / "log", SIXWAYS_MODELS=json.dumps(MODELS), **environment)
     try:
         container.wait()
-        with httpx.Client(base_url=container.url) as client:
-            assert client.post("/invocations", json={"input": "a"}).status_code == 401
-            client.headers["x-api-key"] = key
-            assert client.post("/invocations", json={"input": "a"}).status_code == 200
+        with httpx.Client(base_url=container.url) as http:
+            assert http.post("/invocations", json={"input": "a"}).status_code == 401
+            http.headers["x-api-key"] = key
+            assert http.post("/invocations", json={"input": "a"}).status_code == 200
     finally:
         assert container.stop() == 0
 
