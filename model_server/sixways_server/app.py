@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from sixways_bundle.errors import MissingExtra
 from sixways_server import console, document
 from sixways_server.auth import KeyStore, RequireKey
 from sixways_server.errors import RequestError
@@ -27,6 +30,7 @@ def create_app(
     max_body_bytes: int,
     max_inputs: int,
     with_console: bool = True,
+    with_graphql: bool = False,
 ) -> Starlette:
     """The ASGI application.
 
@@ -37,6 +41,10 @@ def create_app(
         max_body_bytes: a larger body is refused with 413.
         max_inputs: texts or prompts one request may hold.
         with_console: whether `/` shows the console page.
+        with_graphql: whether `/graphql` is served.
+
+    Raises:
+        MissingExtra: GraphQL is asked for and not installed.
     """
     routes = Routes(max_body_bytes)
     _install_health(routes, registry, metrics)
@@ -44,6 +52,8 @@ def create_app(
     v2.install(routes, registry, max_inputs)
     invocations.install(routes, registry, max_inputs)
     predict.install(routes, registry, max_inputs)
+    if with_graphql:
+        _graphql().install(routes, registry, max_inputs)
     console.install(routes, registry, metrics, page=with_console)
     document.install(routes)
     app = Starlette(
@@ -57,6 +67,14 @@ def create_app(
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _graphql() -> ModuleType:
+    try:
+        from sixways_server.protocols import graphql
+    except ImportError as error:
+        raise MissingExtra(f"graphql: true ({error.name} is missing)", "graphql") from None
+    return graphql
 
 
 def _install_health(routes: Routes, registry: Registry, metrics: Metrics) -> None:

@@ -55,8 +55,11 @@ def _reads_text(engine: Engine) -> bool:
     return not isinstance(engine, TensorEngine) or any(one.dtype == "str" for one in engine.inputs)
 
 
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list | Mapping) else [value]
+def _rows(value: Any) -> Rows:
+    """A single value is a list of one, in a column too."""
+    if isinstance(value, Mapping):
+        return {name: one if isinstance(one, list) else [one] for name, one in value.items()}
+    return value if isinstance(value, list) else [value]
 
 
 async def compute(
@@ -69,13 +72,8 @@ async def compute(
     chat: bool,
     max_inputs: int,
 ) -> Any:
-    """What the model makes of the value, as JSON has it: see `embed`, `write` and `infer`.
-
-    A single value counts as a list of one, in a column too.
-    """
-    if isinstance(value, Mapping):
-        value = {name: _listed(one) for name, one in value.items()}
-    value = _listed(value)
+    """What the model makes of the value, as JSON has it: see `embed`, `write` and `infer`."""
+    value = _rows(value)
     if isinstance(engine, EmbeddingEngine):
         return await embed(record, engine, value, max_inputs, field)
     if isinstance(engine, TensorEngine):
@@ -128,7 +126,7 @@ async def write(
     prompts: list[Prompt]
     if isinstance(value, Mapping) and "messages" in value:
         chat = True
-        chats = [_chat(one, f"{field}.messages[{i}]") for i, one in enumerate(value["messages"])]
+        chats = [messages(one, f"{field}.messages[{i}]") for i, one in enumerate(value["messages"])]
     else:
         given = texts(value, field)
         chats = [[{"role": "user", "content": one}] for one in given]
@@ -142,22 +140,28 @@ async def write(
 
 
 async def infer(record: Record, engine: TensorEngine, value: Rows, field: str) -> Any:
-    """The model's only output as lists in lists, or all its outputs by name.
+    """The model's only output as lists in lists, or all its outputs by name; see `outputs`."""
+    lists = await outputs(record, engine, value, field)
+    return next(iter(lists.values())) if len(lists) == 1 else lists
+
+
+async def outputs(record: Record, engine: TensorEngine, value: Any, field: str) -> dict[str, Any]:
+    """The model's outputs by name as lists in lists.
 
     Args:
         record: the request's record.
         engine: the model.
         value: rows of its only input, or its inputs by name; columns of other names are the
             columns of its only input, in their order.
-        field: where it stands there, for messages.
+        field: where it stands in the request, for messages.
 
     Raises:
         BadRequest, TooBusy: as `operations.infer`.
     """
+    value = _rows(value)
     tensors = await off_loop(_bytes(value), _tensors, engine, value, field)
-    outputs = await operations.infer(record, engine, tensors)
-    lists = {name: await off_loop(array.nbytes, array.tolist) for name, array in outputs.items()}
-    return next(iter(lists.values())) if len(lists) == 1 else lists
+    arrays = await operations.infer(record, engine, tensors)
+    return {name: await off_loop(array.nbytes, array.tolist) for name, array in arrays.items()}
 
 
 def texts(value: Rows, field: str) -> list[str]:
@@ -181,15 +185,20 @@ def texts(value: Rows, field: str) -> list[str]:
     return rows
 
 
-def _chat(value: object, field: str) -> list[dict[str, str]]:
+def messages(value: object, field: str) -> list[dict[str, str]]:
+    """The messages of a chat, as chat templates know them.
+
+    Raises:
+        BadRequest: it is no list of messages with role and text.
+    """
     try:
-        messages = _CHAT.validate_python(value, strict=True)
+        found = _CHAT.validate_python(value, strict=True)
     except ValidationError as error:
-        found = bad_request(error)
-        raise BadRequest(f"{field}: {found.message}", field=field) from None
-    if not messages:
+        wrong = bad_request(error)
+        raise BadRequest(f"{field}: {wrong.message}", field=field) from None
+    if not found:
         raise BadRequest(f"{field}: holds no message", field=field)
-    return [message.as_text(index) for index, message in enumerate(messages)]
+    return [message.as_text(index) for index, message in enumerate(found)]
 
 
 def _tensors(engine: TensorEngine, value: Rows, field: str) -> dict[str, NDArray[Any]]:

@@ -130,6 +130,7 @@ async def _run(
         max_body_bytes=config.max_body_bytes,
         max_inputs=config.max_inputs,
         with_console=config.console,
+        with_graphql=config.graphql,
     )
 
     def on_drain() -> None:

@@ -67,7 +67,14 @@ def live_server(folder: Path, **models: str | Engine) -> Generator[Live, None, N
             engine = open_dummy(name, engine, queue_limit=64)
         registry.add(name, engine)
         metrics.watch(engine)
-    app = create_app(registry, KeyStore(keys_file), metrics, max_body_bytes=MAX_BODY, max_inputs=64)
+    app = create_app(
+        registry,
+        KeyStore(keys_file),
+        metrics,
+        max_body_bytes=MAX_BODY,
+        max_inputs=64,
+        with_graphql=True,
+    )
     server = DrainingServer(app, drain_seconds=5, linger_seconds=0, max_body_bytes=MAX_BODY)
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
