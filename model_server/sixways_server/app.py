@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import ModuleType
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -10,14 +11,15 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from sixways_bundle.errors import MissingExtra
 from sixways_server import console, document
 from sixways_server.auth import KeyStore, RequireKey
 from sixways_server.deadline import LimitTime
 from sixways_server.errors import RequestError
 from sixways_server.limits import LimitBody
 from sixways_server.metrics import Metrics
-from sixways_server.protocols import error_response, openai, v2
-from sixways_server.record import KeepRecord
+from sixways_server.protocols import error_response, invocations, openai, predict, v2
+from sixways_server.record import KeepRecord, record_of
 from sixways_server.registry import Registry
 from sixways_server.routing import Routes
 from sixways_server.tracing import Tracing
@@ -32,6 +34,7 @@ def create_app(
     max_inputs: int,
     request_seconds: float | None = None,
     with_console: bool = True,
+    with_graphql: bool = False,
     tracing: Tracing | None = None,
 ) -> Starlette:
     """The ASGI application.
@@ -44,12 +47,20 @@ def create_app(
         max_inputs: texts or prompts one request may hold.
         request_seconds: longest time a request may take; None or 0: no limit.
         with_console: whether `/` shows the console page.
+        with_graphql: whether `/graphql` is served.
         tracing: where spans of requests go; None: nowhere.
+
+    Raises:
+        MissingExtra: GraphQL is asked for and not installed.
     """
-    routes = Routes()
+    routes = Routes(max_body_bytes)
     _install_health(routes, registry, metrics)
     openai.install(routes, registry, max_inputs)
     v2.install(routes, registry, max_inputs)
+    invocations.install(routes, registry, max_inputs)
+    predict.install(routes, registry, max_inputs)
+    if with_graphql:
+        _graphql().install(routes, registry, max_inputs)
     console.install(routes, registry, metrics, page=with_console)
     document.install(routes)
     app = Starlette(
@@ -64,6 +75,14 @@ def create_app(
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _graphql() -> ModuleType:
+    try:
+        from sixways_server.protocols import graphql
+    except ImportError as error:
+        raise MissingExtra(f"graphql: true ({error.name} is missing)", "graphql") from None
+    return graphql
 
 
 def _install_health(routes: Routes, registry: Registry, metrics: Metrics) -> None:
@@ -89,18 +108,20 @@ def _install_health(routes: Routes, registry: Registry, metrics: Metrics) -> Non
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
+    path, protocol = request.url.path, record_of(request).protocol
     if isinstance(error, HTTPException):
         codes = {404: "not_found", 405: "method_not_allowed"}
         response = error_response(
-            request.url.path,
+            path,
             RequestError(
-                f"{request.method} {request.url.path[:200]}: {error.detail}",
+                f"{request.method} {path[:200]}: {error.detail}",
                 status=error.status_code,
                 code=codes.get(error.status_code, "http_error"),
             ),
+            protocol,
         )
         response.headers.update(error.headers or {})
         return response
     if not isinstance(error, RequestError):
         raise error
-    return error_response(request.url.path, error)
+    return error_response(path, error, protocol)

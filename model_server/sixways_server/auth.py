@@ -9,6 +9,7 @@ Keys are long random strings, so a plain SHA-256 cannot be turned back by guessi
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import logging
@@ -29,7 +30,16 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 OPEN_PATHS = frozenset(
-    {"/healthz", "/readyz", "/metrics", "/", "/console.json", "/v2/health/live", "/v2/health/ready"}
+    {
+        "/",
+        "/console.json",
+        "/healthz",
+        "/metrics",
+        "/ping",
+        "/readyz",
+        "/v2/health/live",
+        "/v2/health/ready",
+    }
 )
 _RECHECK_SECONDS = 1.0
 _log = logging.getLogger("sixways.auth")
@@ -55,7 +65,12 @@ class KeyStore:
     Raises:
         BundleError: the file is missing or wrong. Later, a file that became wrong leaves the
             keys as they were and is logged.
+
+    Attributes:
+        open_paths: paths that need no key.
     """
+
+    open_paths = OPEN_PATHS
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -148,9 +163,19 @@ def presented_key(headers: list[tuple[bytes, bytes]]) -> str | None:
     for name, value in headers:
         if name == b"authorization" and value[:7].lower() == b"bearer ":
             return value[7:].strip().decode("latin-1")
+        if name == b"authorization" and value[:6].lower() == b"basic ":
+            return _password(value[6:])
         if name == b"x-api-key":
             return value.strip().decode("latin-1")
     return None
+
+
+def _password(basic: bytes) -> str | None:
+    """The key as the password of whatever user: what programs send that know only `.netrc`."""
+    try:
+        return base64.b64decode(basic.strip(), validate=True).decode("latin-1").partition(":")[2]
+    except ValueError:
+        return None
 
 
 class RequireKey:
@@ -167,7 +192,7 @@ class RequireKey:
         if scope["type"] != "http":
             raise Unauthorized("only HTTP is served")
         # Below a root path the router would see another path than we do: nothing is open there.
-        if scope["path"] not in OPEN_PATHS or scope.get("root_path"):
+        if scope["path"] not in self._keys.open_paths or scope.get("root_path"):
             try:
                 scope["state"]["key_name"] = self._keys.check(presented_key(scope["headers"]))
             except Unauthorized as error:

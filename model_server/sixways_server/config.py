@@ -69,6 +69,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         linger_seconds: how long an idle connection stays open after SIGTERM. Longer than HTTP
             clients keep idle connections (httpx: 5), so that none writes into a closing one.
         console: whether `/` shows the console page.
+        graphql: whether `/graphql` is served; needs the extra [graphql].
         public_key: with it, only bundles signed by its private key are served.
     """
 
@@ -89,6 +90,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     drain_seconds: float = 30.0
     linger_seconds: float = 6.0
     console: bool = True
+    graphql: bool = False
     public_key: Path | None = None
 
     @classmethod
@@ -235,6 +237,7 @@ _ACCEPTED = {
     "console": "true or false",
     "request_seconds": "seconds; 0 or null for no limit",
     "cache_gb": "a number over 0, or null",
+    "graphql": "true or false",
 }
 
 

@@ -6,6 +6,8 @@ There are no documentation pages: they would load scripts from elsewhere.
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 from typing import Any
 
 import msgspec
@@ -13,7 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sixways_server.auth import OPEN_PATHS
-from sixways_server.routing import Described, Routes
+from sixways_server.routing import Described, Endpoint, Routes
+
+_REFERENCE = "#/components/schemas/{model}"
 
 
 def install(routes: Routes) -> None:
@@ -37,9 +41,15 @@ def openapi_document(described: list[Described]) -> dict[str, Any]:
     from fastapi import FastAPI
 
     app = FastAPI(title="Sixways", version="1")
+    models: dict[str, Any] = {}
     for one in described:
-        app.add_api_route(one.path, one.endpoint, methods=[one.method], **one.options)
+        options = dict(one.options)
+        if "bodies" in options:
+            content = _content(options.pop("bodies"), models)
+            options["openapi_extra"] = {"requestBody": {"required": True, "content": content}}
+        app.add_api_route(one.path, _parameters_only(one), methods=[one.method], **options)
     document = app.openapi()
+    document["components"]["schemas"].update(models)
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -54,3 +64,36 @@ def openapi_document(described: list[Described]) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(unused, None)
     return document
+
+
+def _parameters_only(route: Described) -> Endpoint:
+    """The endpoint without `data`, which FastAPI would take for a query parameter."""
+    signature = inspect.signature(route.endpoint)
+    if "data" not in signature.parameters:
+        return route.endpoint
+
+    @functools.wraps(route.endpoint)
+    async def shown(*args: Any, **kwargs: Any) -> Any:
+        """Is never called: the document is all that is made of it."""
+
+    kept = [one for name, one in signature.parameters.items() if name != "data"]
+    shown.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    return shown
+
+
+def _content(bodies: dict[str, Any], models: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The bodies that a route reads, by content type; the schemas of models go into `models`."""
+    from pydantic import BaseModel, TypeAdapter
+
+    content: dict[str, dict[str, Any]] = {}
+    for kind, model in bodies.items():
+        if model is None:
+            content[kind] = {"schema": {"type": "string", "format": "binary"}}
+            continue
+        schema = TypeAdapter(model).json_schema(ref_template=_REFERENCE)
+        models.update(schema.pop("$defs", {}))
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            models[model.__name__] = schema
+            schema = {"$ref": _REFERENCE.format(model=model.__name__)}
+        content[kind] = {"schema": schema}
+    return content

@@ -65,6 +65,13 @@ class BodyTooLarge(RequestError):
     code = "body_too_large"
 
 
+class UnsupportedMedia(RequestError):
+    """415: a body of a type, or packed in a way, that is not read here."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
 class TooBusy(RequestError):
     """429: the queue is full."""
 

@@ -63,9 +63,10 @@ async def infer(
 
     Raises:
         BadRequest: an input is missing or unknown, of another type, of a shape that does not
-            fit, or holds a number that is not finite; `field` names it.
+            fit or is empty, or holds a number that is not finite; `field` names it.
         TooBusy: as the engine.
     """
+    record.operation = "infer"
     record.begin(engine.info.name)
     specs = {spec.name: spec for spec in engine.inputs}
     if tensors.keys() != specs.keys():
@@ -82,7 +83,8 @@ async def infer(
 def _check_tensor(spec: TensorSpec, array: NDArray[Any]) -> None:
     dtype = "str" if array.dtype.kind == "O" else array.dtype.name
     fits = len(array.shape) == len(spec.shape) and all(
-        wanted in (-1, given) for wanted, given in zip(spec.shape, array.shape, strict=True)
+        given > 0 and wanted in (-1, given)
+        for wanted, given in zip(spec.shape, array.shape, strict=True)
     )
     if dtype != spec.dtype or not fits:
         raise BadRequest(
@@ -114,6 +116,17 @@ async def chat_prompt(
     return await loop.run_in_executor(engine.tokenizing, engine.chat_prompt, messages, sampling)
 
 
+async def chat_prompts(
+    engine: TextEngine,
+    chats: Sequence[Sequence[Mapping[str, str]]],
+    sampling: Sampling,
+    max_inputs: int,
+) -> list[Prompt]:
+    """Prompts of several chats; raises as `text_prompts`."""
+    _check_prompts(engine, len(chats), max_inputs)
+    return [await chat_prompt(engine, one, sampling) for one in chats]
+
+
 async def text_prompts(
     engine: TextEngine,
     prompts: Sequence[str | Sequence[int]],
@@ -126,18 +139,22 @@ async def text_prompts(
         BadRequest: none, or more than `max_inputs` or than the engine ever holds.
         PromptTooLong: as the engine.
     """
-    most = min(max_inputs, engine.most_prompts)
-    if not 1 <= len(prompts) <= most:
-        raise BadRequest(
-            f"prompt: {len(prompts)} prompts; accepted are at least 1 and at most {most} a "
-            "request; send several requests",
-            field="prompt",
-        )
+    _check_prompts(engine, len(prompts), max_inputs)
     loop = asyncio.get_running_loop()
     return [
         await loop.run_in_executor(engine.tokenizing, engine.text_prompt, one, sampling)
         for one in prompts
     ]
+
+
+def _check_prompts(engine: TextEngine, count: int, max_inputs: int) -> None:
+    most = min(max_inputs, engine.most_prompts)
+    if not 1 <= count <= most:
+        raise BadRequest(
+            f"prompt: {count} prompts; accepted are at least 1 and at most {most} a request; "
+            "send several requests",
+            field="prompt",
+        )
 
 
 async def generate(

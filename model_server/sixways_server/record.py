@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sixways_server.tracing import Tracing
 
 _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/console.json"})
+_QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/ping", "/console.json"})
 """Polled all the time: logged only when they fail."""
 _access = logging.getLogger("sixways.access")
 _log = logging.getLogger("sixways.server")
@@ -39,7 +39,7 @@ class Record:
         request_id: the caller's X-Request-Id, or one of ours.
         started: `time.perf_counter()` when its headers were read.
         model: the model's name once it is known to be one of ours.
-        protocol: `openai`, `v2`; empty for the server's own paths.
+        protocol: `openai`, `v2` … (`protocols.protocol_of`); empty for the server's own paths.
         operation: as OpenTelemetry names it (`chat`, `text_completion`, `embeddings`).
         tokens_in, tokens_out: tokens read and made.
         first_token, last_token: `time.perf_counter()` of the first and last piece of text.
@@ -141,7 +141,7 @@ class KeepRecord:
             if started:
                 raise
             error = RequestError("the server failed on this request", status=500, code="internal")
-            await error_response(scope["path"], error)(scope, receive, named)
+            await error_response(scope["path"], error, record.protocol)(scope, receive, named)
         finally:
             if record.broken:
                 record.status = 504 if record.late else 500

@@ -75,6 +75,37 @@ class Registry:
             raise NotReady(f"model {name!r} is still loading; try again", retry_after=1)
         return engine
 
+    def choose(self, name: str | None, able: Callable[[Engine], bool], wanted: str) -> Engine:
+        """The engine of that name; without a name, the only one that is able.
+
+        Args:
+            name: the name that the request gives, or None.
+            able: whether an engine could answer the request.
+            wanted: what it is to do, in words (`make embeddings`).
+
+        Raises:
+            UnknownModel, NotReady: as `get`; without a name, NotReady while any model loads.
+            BadRequest: no name, and none or several are able; names them.
+        """
+        if name is not None:
+            return self.get(name)
+        if self.loading:
+            raise NotReady(
+                f"no model is named and {', '.join(self.loading)} still loads; try again",
+                retry_after=1,
+            )
+        found = [engine for engine in self.engines if able(engine)]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(engine.info.name for engine in found)
+        raise BadRequest(
+            f"model: is missing; name one of: {names}"
+            if found
+            else f"model: is missing, and no model here can {wanted}; served are: "
+            + ", ".join(f"{e.info.name} ({e.info.task})" for e in self.engines),
+            field="model",
+        )
+
     def embedding(self, name: str) -> EmbeddingEngine:
         """The encoder of that name.
 

@@ -9,10 +9,9 @@ FastAPI's import, which takes longer than all the rest of the web framework.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,13 +21,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sixways_server.body import off_loop, read_body
 from sixways_server.errors import BadRequest
 
 _SHOWN_ERRORS = 3
 _SHOWN_CHARACTERS = 60
-_LARGE_BODY = 64 * 1024
-"""Bytes from which a body is checked in a thread."""
 Endpoint = Callable[..., Awaitable[Any]]
+Answer = Callable[[Request, bytes, Mapping[str, str]], Awaitable[Response]]
+"""A response from a request, its body and the path's parameters."""
 E = typing.TypeVar("E", bound=Endpoint)
 
 
@@ -46,11 +46,18 @@ class Described:
 class Routes:
     """Collects the routes of a server.
 
-    An endpoint takes `request`, the path's parameters and at most one pydantic model, `body`;
-    it returns a `Response`, or anything msgspec can write.
+    An endpoint takes `request`, the path's parameters and at most one of: `body`, a pydantic
+    model that the JSON body must fit; `data`, the body as it came (`bodies` in the route's
+    options describes it: a model for each content type). It returns a `Response`, or anything
+    msgspec can write.
+
+    Attributes:
+        max_body_bytes: bytes that a body may have once it is unpacked.
     """
 
+    max_body_bytes: int
     described: list[Described] = field(default_factory=list)
+    _answers: dict[str, Answer] = field(default_factory=dict)
 
     def get(self, path: str, **options: Any) -> Callable[[E], E]:
         """Adds a route for GET; `options` describe it."""
@@ -63,39 +70,51 @@ class Routes:
     def _add(self, method: str, path: str, options: dict[str, Any]) -> Callable[[E], E]:
         def add(endpoint: E) -> E:
             self.described.append(Described(method, path, endpoint, options))
+            if method == "POST":
+                self._answers[path] = _answer(path, endpoint)
             return endpoint
 
         return add
 
+    async def answer(self, path: str, request: Request, data: bytes, **parameters: str) -> Response:
+        """What POST `path` answers to this body, for a route that only chooses another one."""
+        return await self._answers[path](request, data, parameters)
+
     def served(self) -> list[Route]:
         """The routes as Starlette serves them."""
-        return [
-            Route(one.path, _handler(one.path, one.endpoint), methods=[one.method])
-            for one in self.described
-        ]
+        return [Route(one.path, self._handler(one), methods=[one.method]) for one in self.described]
+
+    def _handler(self, route: Described) -> Callable[[Request], Awaitable[Response]]:
+        reads = route.method == "POST"
+        answer = self._answers[route.path] if reads else _answer(route.path, route.endpoint)
+
+        async def handle(request: Request) -> Response:
+            data = await read_body(request, self.max_body_bytes) if reads else b""
+            return await answer(request, data, request.path_params)
+
+        return handle
 
 
-def _handler(path: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def _answer(path: str, endpoint: Endpoint) -> Answer:
     model: type[BaseModel] | None = typing.get_type_hints(endpoint).get("body")
-    for name in set(inspect.signature(endpoint).parameters) - {"request", "body"}:
+    names = set(inspect.signature(endpoint).parameters)
+    for name in names - {"request", "body", "data"}:
         if f"{{{name}}}" not in path:
             raise TypeError(f"{path}: {name} is no parameter of the path")
+    raw = "data" in names
 
-    async def handle(request: Request) -> Response:
-        arguments = dict(request.path_params)
+    async def answer(request: Request, data: bytes, parameters: Mapping[str, str]) -> Response:
+        arguments: dict[str, Any] = dict(parameters)
         if model is not None:
-            data = await request.body()
-            arguments["body"] = (
-                parse(model, data)
-                if len(data) < _LARGE_BODY
-                else await asyncio.to_thread(parse, model, data)
-            )
+            arguments["body"] = await off_loop(len(data), parse, model, data)
+        elif raw:
+            arguments["data"] = data
         result = await endpoint(request=request, **arguments)
         if isinstance(result, Response):
             return result
         return Response(msgspec.json.encode(result), media_type="application/json")
 
-    return handle
+    return answer
 
 
 M = typing.TypeVar("M", bound=BaseModel)

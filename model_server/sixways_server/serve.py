@@ -45,8 +45,12 @@ class Listener:
         return host, port
 
 
-def run(config: ServerConfig) -> int:
+def run(config: ServerConfig, keys: KeyStore | None = None) -> int:
     """Serves until SIGTERM or SIGINT, then drains.
+
+    Args:
+        config: what to serve and how.
+        keys: who may call; None: whom `config.keys_file` names.
 
     Returns:
         The exit status: 0 after a drain, 1 when the server could not start (the reason is in
@@ -61,7 +65,7 @@ def run(config: ServerConfig) -> int:
         status.starting("opening the port")
         tracing.wanted()  # or why not, before anything is opened
         config = sizing.fit(config)
-        keys = KeyStore(config.keys_file)
+        keys = keys or KeyStore(config.keys_file)
         listener = _listener(config)
         if config.workers > 1:
             logs.configure(with_pid=True)

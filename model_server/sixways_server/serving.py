@@ -103,6 +103,7 @@ async def serve(
         max_inputs=config.max_inputs,
         request_seconds=config.request_seconds,
         with_console=config.console,
+        with_graphql=config.graphql,
         tracing=traces,
     )
 

@@ -17,19 +17,29 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 def protocol_of(path: str) -> str:
-    """The protocol a path belongs to, as logs and metrics name it; empty for the server's own."""
-    if path == "/v2" or path.startswith("/v2/"):
-        return "v2"
+    """The protocol a path belongs to, as logs and metrics name it; empty for the server's own.
+
+    Of `/invocations` it is known only once its body is read: `invocations` until then.
+    """
+    first = path.split("/", 2)[1] if path.startswith("/") else ""
+    if first in ("v2", "predict", "graphql", "invocations"):
+        return first
     return "openai" if path.startswith("/v1/") else ""
 
 
-def error_body(path: str, error: RequestError) -> dict[str, object]:
-    """The error in the shape of the protocol that `path` belongs to."""
-    if protocol_of(path) == "v2":
-        where = (
-            f"{error.field}: " if error.field and not error.message.startswith(error.field) else ""
-        )
-        return {"error": f"{where}{error.message}"}
+def error_body(protocol: str, error: RequestError) -> dict[str, object]:
+    """The error in the shape of the protocol."""
+    if protocol == "v2":
+        return {"error": _with_field(error)}
+    if protocol in ("mlflow", "invocations"):
+        code = "BAD_REQUEST" if error.status == 400 else error.code.upper()
+        return {"error_code": code, "message": _with_field(error)}
+    if protocol == "predict":
+        detail = {"message": error.message, "field": error.field, "code": error.code}
+        return {"error": detail}
+    if protocol == "graphql":
+        extensions = {"code": error.code, "status": error.status, "field": error.field}
+        return {"data": None, "errors": [{"message": error.message, "extensions": extensions}]}
     kind = "server_error" if error.status >= 500 else "invalid_request_error"
     return {
         "error": {
@@ -41,15 +51,27 @@ def error_body(path: str, error: RequestError) -> dict[str, object]:
     }
 
 
-def error_response(path: str, error: RequestError) -> Response:
-    """The whole answer to a request that failed."""
+def _with_field(error: RequestError) -> str:
+    if error.field and not error.message.startswith(error.field):
+        return f"{error.field}: {error.message}"
+    return error.message
+
+
+def error_response(path: str, error: RequestError, protocol: str | None = None) -> Response:
+    """The whole answer to a request that failed.
+
+    Args:
+        path: the request's path.
+        error: what is wrong.
+        protocol: its protocol (`Record.protocol`), where more is known than the path says.
+    """
     headers = {}
     if error.status == 401:
         headers["www-authenticate"] = 'Bearer realm="sixways"'
     if error.retry_after is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     return Response(
-        msgspec.json.encode(error_body(path, error)),
+        msgspec.json.encode(error_body(protocol or protocol_of(path), error)),
         status_code=error.status,
         headers=headers,
         media_type="application/json",

@@ -193,7 +193,7 @@ async def _stream(
                 if not isinstance(error, RequestError):
                     _log.exception("a stream broke")
                     error = RequestError("the engine failed", status=500, code="engine_failed")
-                yield b"data: " + encode(error_body(request.url.path, error)) + b"\n\n"
+                yield b"data: " + encode(error_body("openai", error)) + b"\n\n"
                 return
             if with_usage:
                 yield event({"choices": [], "usage": _usage(prompt, made)})

@@ -1,167 +1,94 @@
-"""Open Inference Protocol V2 (REST, JSON tensors): health, metadata, infer.
+"""Open Inference Protocol V2 (REST): health, metadata, infer, and binary tensor data.
 
-An encoder takes BYTES `text` [n], or INT64 `input_ids` and `attention_mask` [n, length], and
-gives FP32 `embedding` [n, dimensions]. A language model takes BYTES `prompt` [n] and gives BYTES
-`text` [n]; the request's `parameters` may hold max_tokens, temperature, top_p, top_k, seed, stop.
+A model over tensors takes and gives its own. An encoder takes BYTES `text` [n], or INT64
+`input_ids` and `attention_mask` [n, length], and gives FP32 `embedding` [n, dimensions]. A
+language model takes BYTES `prompt` [n] and gives BYTES `text` [n]; the request's `parameters` may
+hold max_tokens, temperature, top_p, top_k, seed, stop.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
-from typing_extensions import TypedDict
 
 from sixways_server import operations, sixways_version
-from sixways_server.engines.base import EmbeddingEngine, Engine, Sampling, TextEngine
+from sixways_server.body import off_loop
+from sixways_server.engines.base import EmbeddingEngine, Engine, TensorEngine, TextEngine
 from sixways_server.errors import BadRequest, UnknownModel
+from sixways_server.protocols.v2_types import (
+    IndexedModel,
+    InferRequest,
+    InferResponse,
+    ModelMetadata,
+    Ready,
+    ServerMetadata,
+    ServerReady,
+    TensorMetadata,
+    V2Error,
+)
 from sixways_server.record import Record, record_of
-from sixways_server.routing import Routes, shown
+from sixways_server.routing import Routes, parse
 from sixways_server.stream import until_gone
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sixways_bundle.runtime.base import TensorSpec
     from sixways_server.registry import Registry
 
 VERSION = "1"
 """A bundle is named by its digest, so a served model has one version."""
-_LARGEST = 2**63 - 1
-_COUNT = 2**31 - 1  # of tokens, of rows …
-_MOST_TENSORS = 64
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
-
-
-class Parameters(_Strict):
-    """How a language model is to choose tokens; left out: greedy, up to 16 tokens."""
-
-    max_tokens: Annotated[int, Field(ge=1, le=_COUNT)] = 16
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=1, le=_COUNT)] | None = None
-    seed: Annotated[int, Field(ge=0, le=_LARGEST)] | None = None
-    stop: str | Annotated[list[str], Field(fail_fast=True, max_length=16)] = []
-    binary_data_output: bool = False
-
-
-class InputTensor(_Strict):
-    """One input; `data` is flat or nested, row by row."""
-
-    name: str
-    shape: Annotated[
-        list[Annotated[int, Field(ge=0, le=_COUNT)]],
-        Field(fail_fast=True, min_length=1, max_length=2),
-    ]
-    datatype: str
-    data: list[Any]
-
-
-class RequestedOutput(_Strict):
-    """One output that is wanted."""
-
-    name: str
-
-
-class InferRequest(_Strict):
-    """`POST /v2/models/{model}/infer`"""
-
-    id: str | None = None
-    inputs: Annotated[
-        list[InputTensor], Field(fail_fast=True, min_length=1, max_length=_MOST_TENSORS)
-    ]
-    outputs: (
-        Annotated[list[RequestedOutput], Field(fail_fast=True, max_length=_MOST_TENSORS)] | None
-    ) = None
-    parameters: Parameters = Parameters()
-
-
-class OutputTensor(TypedDict):
-    """One output; `data` is flat, row by row."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[Any]
-
-
-class InferResponse(TypedDict):
-    """Answer of infer."""
-
-    model_name: str
-    model_version: str
-    id: NotRequired[str]
-    outputs: list[OutputTensor]
-
-
-class TensorMetadata(TypedDict):
-    """A tensor of a model; -1: any length."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-
-
-class ModelMetadata(TypedDict):
-    """Answer of `GET /v2/models/{model}`."""
-
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
-    parameters: dict[str, str]
-
-
-class ServerMetadata(TypedDict):
-    """Answer of `GET /v2`."""
-
-    name: str
-    version: str
-    extensions: list[str]
-
-
-class Ready(TypedDict):
-    """Whether a model is ready."""
-
-    name: str
-    ready: bool
-
-
-class V2Error(TypedDict):
-    """The answer to a request that failed."""
-
-    error: str
-
-
+INFER = "/v2/models/{model}/infer"
+HEADER_LENGTH = "inference-header-content-length"
+"""The header that says how many bytes of a body are its JSON; binary data stands behind them."""
+SAGEMAKER_BINARY = "application/vnd.sagemaker-triton.binary+json"
+"""The content type of the same where headers do not pass (SageMaker); its parameter
+`json-header-size` says how many bytes are JSON."""
+_HEADER_SIZE = f"{SAGEMAKER_BINARY};json-header-size="
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": V2Error} for status in (400, 401, 404, 413, 429, 503)
+    status: {"model": V2Error} for status in (400, 401, 404, 413, 415, 429, 503, 504)
 }
 
 
 def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
     """Adds the routes of this protocol."""
     shared: dict[str, Any] = {"tags": ["Open Inference V2"], "responses": _ERRORS}
+    bodies = {"application/json": InferRequest, "application/octet-stream": None}
 
     @routes.get("/v2", response_model=ServerMetadata, **shared)
     async def server(request: Request) -> ServerMetadata:
         """Name and version of this server."""
-        return {"name": "sixways", "version": sixways_version(), "extensions": []}
+        extensions = ["binary_tensor_data"]
+        return {"name": "sixways", "version": sixways_version(), "extensions": extensions}
 
     @routes.get("/v2/health/live", **shared)
     async def live(request: Request) -> dict[str, bool]:
         """Whether the process answers."""
         return {"live": True}
 
-    @routes.get("/v2/health/ready", **shared)
+    @routes.get("/v2/health/ready", response_model=ServerReady, **shared)
     async def ready(request: Request) -> Response:
         """Whether every model is ready; 503 if not."""
         return _readiness({"ready": registry.ready}, registry.ready)
+
+    @routes.post("/v2/repository/index", response_model=list[IndexedModel], **shared)
+    async def index(request: Request) -> list[IndexedModel]:
+        """Every model and its state."""
+        return [
+            {
+                "name": name,
+                "version": VERSION,
+                "state": "UNAVAILABLE"
+                if name in (*registry.loading, *registry.broken)
+                else "READY",
+                "reason": "loading" if name in registry.loading else "",
+            }
+            for name in registry.names
+        ]
 
     async def metadata(request: Request, model: str) -> ModelMetadata:
         """Inputs and outputs of a model."""
@@ -172,36 +99,10 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
         engine = registry.get(model)
         return _readiness({"name": model}, engine.ready and not registry.draining)
 
-    async def infer(request: Request, model: str, body: InferRequest) -> InferResponse:
-        """Runs a model over tensors."""
-        record = record_of(request)
+    async def infer(request: Request, model: str, data: bytes) -> Response:
+        """Runs a model over tensors, in JSON or as binary data behind the JSON."""
         engine = registry.get(model)
-        if body.parameters.binary_data_output:
-            raise BadRequest(
-                "parameters.binary_data_output: the binary tensor extension is not offered; "
-                "ask for JSON",
-                field="parameters.binary_data_output",
-            )
-        for wanted in body.outputs or ():
-            name = _metadata(engine)["outputs"][0]["name"]
-            if wanted.name != name:
-                raise BadRequest(
-                    f"outputs: {wanted.name[:80]!r} is not an output of {model!r}; it has {name!r}",
-                    field="outputs",
-                )
-        if isinstance(engine, EmbeddingEngine):
-            work = _embed(record, engine, body, max_inputs)
-        elif isinstance(engine, TextEngine):
-            work = _generate(record, engine, body, max_inputs)
-        else:
-            raise BadRequest(f"model: {model!r} cannot be called with tensors", field="model")
-        output = await until_gone(request.receive, work)
-        answer: InferResponse = {
-            "model_name": model, "model_version": VERSION, "outputs": [output]
-        }  # fmt: skip
-        if body.id is not None:
-            answer["id"] = body.id
-        return answer
+        return await _infer(request, engine, data, max_inputs)
 
     @routes.get("/v2/models/{model}/versions/{version}", response_model=ModelMetadata, **shared)
     async def metadata_of_version(request: Request, model: str, version: str) -> ModelMetadata:
@@ -216,18 +117,52 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
         return await model_ready(request, model)
 
     @routes.post(
-        "/v2/models/{model}/versions/{version}/infer", response_model=InferResponse, **shared
+        "/v2/models/{model}/versions/{version}/infer",
+        response_model=InferResponse,
+        bodies=bodies,
+        **shared,
     )
-    async def infer_version(
-        request: Request, model: str, version: str, body: InferRequest
-    ) -> InferResponse:
-        """Runs a model over tensors."""
+    async def infer_version(request: Request, model: str, version: str, data: bytes) -> Response:
+        """Runs a model over tensors, in JSON or as binary data behind the JSON."""
         _check_version(version)
-        return await infer(request, model, body)
+        return await infer(request, model, data)
 
     routes.get("/v2/models/{model}", response_model=ModelMetadata, **shared)(metadata)
     routes.get("/v2/models/{model}/ready", response_model=Ready, **shared)(model_ready)
-    routes.post("/v2/models/{model}/infer", response_model=InferResponse, **shared)(infer)
+    routes.post(INFER, response_model=InferResponse, bodies=bodies, **shared)(infer)
+
+
+def takes(engine: Engine, names: Collection[str]) -> bool:
+    """Whether a model can be called with inputs of these names."""
+    return any({one["name"] for one in way} == {*names} for way in _ways(engine))
+
+
+def header_length(request: Request) -> str | None:
+    """What the request says of how many bytes of its body are JSON; None: all."""
+    kind = request.headers.get("content-type", "")
+    if kind.startswith(SAGEMAKER_BINARY):
+        return kind.replace(" ", "").removeprefix(_HEADER_SIZE)
+    return request.headers.get(HEADER_LENGTH)
+
+
+def split(request: Request, data: bytes) -> tuple[bytes, memoryview]:
+    """The body's JSON and the binary data behind it.
+
+    Raises:
+        BadRequest: the request does not say right where the JSON ends.
+    """
+    given = header_length(request)
+    if given is None:
+        return data, memoryview(b"")
+    # isdecimal alone takes digits of every script.
+    length = int(given) if given.isascii() and given.isdecimal() and len(given) < 16 else -1
+    if not 0 < length <= len(data):
+        raise BadRequest(
+            f"{HEADER_LENGTH}: {given[:40]!r} is not accepted; accepted: the bytes of the JSON at "
+            f"the beginning of the body, 1 to {len(data)}",
+            field=HEADER_LENGTH,
+        )
+    return data[:length], memoryview(data)[length:]
 
 
 def _check_version(version: str) -> None:
@@ -248,153 +183,166 @@ def _readiness(body: dict[str, object], ready: bool) -> Response:
 
 def _metadata(engine: Engine) -> ModelMetadata:
     info = engine.info
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
-    if isinstance(engine, EmbeddingEngine):
-        inputs = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
-        outputs = [{"name": "embedding", "datatype": "FP32", "shape": [-1, info.dimensions]}]
-    else:
-        inputs = [{"name": "prompt", "datatype": "BYTES", "shape": [-1]}]
-        outputs = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
     return {
         "name": info.name,
         "versions": [VERSION],
         "platform": info.engine,
-        "inputs": inputs,
-        "outputs": outputs,
+        "inputs": _ways(engine)[0],
+        "outputs": _outputs(engine),
         "parameters": {"digest": info.digest, "variant": info.variant, "task": info.task},
     }
 
 
-async def _embed(
-    record: Record, engine: EmbeddingEngine, body: InferRequest, max_inputs: int
-) -> OutputTensor:
-    record.operation = "embeddings"
-    tensors = _by_name(body)
-    inputs: Sequence[str | Sequence[int]]
-    if set(tensors) == {"text"}:
-        inputs = _texts(*tensors["text"])
-    elif set(tensors) == {"input_ids", "attention_mask"}:
-        ids, length = _integers(*tensors["input_ids"])
-        mask, mask_length = _integers(*tensors["attention_mask"])
-        if (len(ids), length) != (len(mask), mask_length):
-            raise BadRequest("attention_mask: its shape must be that of input_ids", field="inputs")
-        inputs = [
-            [token for token, keep in zip(row, keeps, strict=True) if keep]
-            for row, keeps in zip(_rows(ids, length), _rows(mask, length), strict=True)
+def _ways(engine: Engine) -> list[list[TensorMetadata]]:
+    """The sets of inputs that a model can be called with; the first is the usual one."""
+    if isinstance(engine, EmbeddingEngine):
+        tokens: list[TensorMetadata] = [
+            {"name": name, "datatype": "INT64", "shape": [-1, -1]}
+            for name in ("input_ids", "attention_mask")
         ]
-        for index, row in enumerate(inputs):
-            if not row:
-                raise BadRequest(f"attention_mask: row {index} keeps no token", field="inputs")
-    else:
-        raise _wrong_names(tensors, "text (BYTES), or input_ids and attention_mask (INT64)")
-    result = await operations.embed(record, engine, inputs, max_inputs)
-    return {
-        "name": "embedding",
-        "shape": list(result.vectors.shape),
-        "datatype": "FP32",
-        "data": result.vectors.ravel().tolist(),
-    }
+        return [[{"name": "text", "datatype": "BYTES", "shape": [-1]}], tokens]
+    if isinstance(engine, TensorEngine):
+        return [_described(engine.inputs)]
+    return [[{"name": "prompt", "datatype": "BYTES", "shape": [-1]}]]
 
 
-async def _generate(
-    record: Record, engine: TextEngine, body: InferRequest, max_inputs: int
-) -> OutputTensor:
+def _outputs(engine: Engine) -> list[TensorMetadata]:
+    if isinstance(engine, EmbeddingEngine):
+        shape = [-1, engine.info.dimensions]
+        return [{"name": "embedding", "datatype": "FP32", "shape": shape}]
+    if isinstance(engine, TensorEngine):
+        return _described(engine.outputs)
+    return [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+
+
+def _described(specs: Sequence[TensorSpec]) -> list[TensorMetadata]:
+    from sixways_server.protocols.v2_tensors import datatype
+
+    return [
+        {"name": one.name, "datatype": datatype(one.dtype), "shape": list(one.shape)}
+        for one in specs
+    ]
+
+
+async def _infer(request: Request, engine: Engine, data: bytes, max_inputs: int) -> Response:
+    from sixways_server.protocols import v2_tensors  # brings numpy, which takes its time
+
+    content, binary = split(request, data)
+    body = await off_loop(len(content), parse, InferRequest, content)
+    body.refuse_unsupported()
+    wanted = _wanted(engine, body)
+    _check_inputs(engine, body)
+    tensors = await off_loop(len(data), v2_tensors.read, body, binary)
+    record = record_of(request)
+    work = _compute(record, engine, body, tensors, max_inputs)
+    arrays = await until_gone(request.receive, work)
+    head = {"model_name": engine.info.name, "model_version": VERSION}
+    if body.id is not None:
+        head["id"] = body.id
+    outputs = [(name, arrays[name], as_binary) for name, as_binary in wanted]
+    size = sum(array.nbytes for _, array, _ in outputs)
+    answer, length = await off_loop(size, v2_tensors.write, head, outputs)
+    if length is None:
+        return Response(answer, media_type="application/json")
+    kind = "application/octet-stream"
+    if request.headers.get("content-type", "").startswith(SAGEMAKER_BINARY):
+        kind = f"{_HEADER_SIZE}{length}"
+    return Response(answer, headers={HEADER_LENGTH: str(length)}, media_type=kind)
+
+
+def _wanted(engine: Engine, body: InferRequest) -> list[tuple[str, bool]]:
+    """The outputs to send, and whether as binary data."""
+    known = [output["name"] for output in _outputs(engine)]
+    for index, output in enumerate(body.outputs or ()):
+        if output.name not in known:
+            raise BadRequest(
+                f"outputs[{index}].name: {output.name[:80]!r} is not an output of "
+                f"{engine.info.name!r}; it has {', '.join(map(repr, known))}",
+                field=f"outputs[{index}].name",
+            )
+    if not body.outputs:
+        return [(name, body.wants_binary(None)) for name in known]
+    # A name that is asked for twice is sent once, as it was asked for last.
+    return [*{output.name: body.wants_binary(output) for output in body.outputs}.items()]
+
+
+def _check_inputs(engine: Engine, body: InferRequest) -> None:
+    """Names and datatypes; shapes are looked at with the data."""
+    names = {tensor.name for tensor in body.inputs}
+    ways = _ways(engine)
+    way = next((way for way in ways if {one["name"] for one in way} == names), None)
+    if way is None:
+        given = ", ".join(tensor.name[:80] for tensor in body.inputs)
+        accepted = ", or ".join(
+            " and ".join(f"{one['name']} ({one['datatype']})" for one in way) for way in ways
+        )
+        raise BadRequest(f"inputs: {given} given; this model takes {accepted}", field="inputs")
+    datatypes = {one["name"]: one["datatype"] for one in way}
+    for index, tensor in enumerate(body.inputs):
+        if tensor.datatype != datatypes[tensor.name]:
+            raise BadRequest(
+                f"inputs[{index}].datatype: {tensor.datatype[:40]!r} is not accepted; "
+                f"{tensor.name} is {datatypes[tensor.name]}",
+                field=f"inputs[{index}].datatype",
+            )
+
+
+async def _compute(
+    record: Record,
+    engine: Engine,
+    body: InferRequest,
+    tensors: Mapping[str, NDArray[Any]],
+    max_inputs: int,
+) -> Mapping[str, NDArray[Any]]:
+    if isinstance(engine, TensorEngine):
+        return await operations.infer(record, engine, tensors)
+    import numpy as np
+
+    places = {tensor.name: f"inputs[{index}]" for index, tensor in enumerate(body.inputs)}
+    if isinstance(engine, EmbeddingEngine):
+        inputs: Sequence[str | Sequence[int]]
+        if "text" in tensors:
+            inputs = _texts(tensors["text"], places["text"])
+        else:
+            inputs = _token_ids(tensors["input_ids"], tensors["attention_mask"], places)
+        record.operation = "embeddings"
+        result = await operations.embed(record, engine, inputs, max_inputs)
+        return {"embedding": result.vectors}
+    language_model = cast("TextEngine", engine)
     record.operation = "text_completion"
     record.begin(engine.info.name)
-    tensors = _by_name(body)
-    if set(tensors) != {"prompt"}:
-        raise _wrong_names(tensors, "prompt (BYTES)")
-    texts = _texts(*tensors["prompt"])
-    wanted = body.parameters
-    sampling = Sampling(
-        max_tokens=wanted.max_tokens,
-        temperature=wanted.temperature,
-        top_p=wanted.top_p,
-        top_k=wanted.top_k,
-        seed=wanted.seed,
-        stop=(wanted.stop,) if isinstance(wanted.stop, str) else tuple(wanted.stop),
-    )
-    prompts = await operations.text_prompts(engine, texts, sampling, max_inputs)
-    done = await operations.complete_all(record, engine, prompts, sampling)
-    return {
-        "name": "text",
-        "shape": [len(done)],
-        "datatype": "BYTES",
-        "data": [one.text for one in done],
-    }
+    texts = _texts(tensors["prompt"], places["prompt"])
+    sampling = body.parameters.sampling(engine.info)
+    prompts = await operations.text_prompts(language_model, texts, sampling, max_inputs)
+    done = await operations.complete_all(record, language_model, prompts, sampling)
+    return {"text": np.array([one.text for one in done], dtype=object)}
 
 
-def _by_name(body: InferRequest) -> dict[str, tuple[str, InputTensor]]:
-    tensors: dict[str, tuple[str, InputTensor]] = {}
-    for index, tensor in enumerate(body.inputs):
-        if tensor.name in tensors:
-            raise BadRequest(f"inputs[{index}].name: {tensor.name[:80]!r} is given twice")
-        tensors[tensor.name] = (f"inputs[{index}]", tensor)
-    return tensors
-
-
-def _wrong_names(tensors: dict[str, Any], accepted: str) -> BadRequest:
-    given = ", ".join(name[:80] for name in tensors)
-    return BadRequest(f"inputs: {given} given; this model takes {accepted}", field="inputs")
-
-
-def _flat(where: str, tensor: InputTensor, datatype: str, kind: type) -> list[Any]:
-    if tensor.datatype != datatype:
+def _texts(array: NDArray[Any], where: str) -> list[str]:
+    if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):
         raise BadRequest(
-            f"{where}.datatype: {tensor.datatype[:40]!r} is not accepted; "
-            f"{tensor.name} is {datatype}",
-            field=f"{where}.datatype",
-        )
-    data: list[Any] = tensor.data
-    if data and isinstance(data[0], list):
-        if not all(isinstance(row, list) for row in data):
-            raise BadRequest(f"{where}.data: rows and single values are mixed", field=where)
-        lengths = [len(row) for row in data]
-        if [len(data), *sorted(set(lengths))] != tensor.shape:
-            raise BadRequest(
-                f"{where}.data: {len(data)} rows of {min(lengths)} to {max(lengths)} values, but "
-                f"shape is {tensor.shape}",
-                field=f"{where}.data",
-            )
-        data = [value for row in data for value in row]
-    if len(data) != math.prod(tensor.shape):
-        raise BadRequest(
-            f"{where}.data: {len(data)} values, but shape {tensor.shape} holds "
-            f"{math.prod(tensor.shape)}",
-            field=f"{where}.data",
-        )
-    for index, value in enumerate(data):
-        if type(value) is not kind:
-            raise BadRequest(
-                f"{where}.data[{index}]: a {type(value).__name__} is not accepted; "
-                f"{datatype} is a {kind.__name__}",
-                field=f"{where}.data",
-            )
-    return data
-
-
-def _texts(where: str, tensor: InputTensor) -> list[str]:
-    if len(tensor.shape) == 2 and tensor.shape[1] != 1:
-        raise BadRequest(
-            f"{where}.shape: {tensor.shape} is not accepted; {tensor.name} is [n] or [n, 1]",
+            f"{where}.shape: {list(array.shape)} is not accepted; accepted: [n] or [n, 1]",
             field=f"{where}.shape",
         )
-    return _flat(where, tensor, "BYTES", str)
+    texts: list[str] = array.ravel().tolist()
+    return texts
 
 
-def _integers(where: str, tensor: InputTensor) -> tuple[list[int], int]:
-    if len(tensor.shape) != 2:
+def _token_ids(ids: NDArray[Any], mask: NDArray[Any], places: Mapping[str, str]) -> list[list[int]]:
+    where, mask_where = places["input_ids"], places["attention_mask"]
+    if ids.ndim != 2 or ids.shape != mask.shape:
         raise BadRequest(
-            f"{where}.shape: {tensor.shape} is not accepted; {tensor.name} is [n, length]",
+            f"{where}.shape: {list(ids.shape)}, and {list(mask.shape)} of attention_mask, are not "
+            "accepted; accepted: [n, length], the same of both",
             field=f"{where}.shape",
         )
-    data = _flat(where, tensor, "INT64", int)
-    for index, value in enumerate(data):
-        if not 0 <= value < 2**31:
-            raise BadRequest(f"{where}.data[{index}]: {shown(value)} is no token id", field=where)
-    return data, tensor.shape[1]
-
-
-def _rows(flat: list[int], length: int) -> list[list[int]]:
-    return [flat[start : start + length] for start in range(0, len(flat), length)] if length else []
+    for name, array, most in ((where, ids, 2**31 - 1), (mask_where, mask, 1)):
+        if ids.size and (array.min() < 0 or array.max() > most):
+            raise BadRequest(f"{name}.data: accepted are 0 to {most}", field=f"{name}.data")
+    rows = [row[keep != 0].tolist() for row, keep in zip(ids, mask, strict=True)]
+    for index, row in enumerate(rows):
+        if not row:
+            raise BadRequest(
+                f"{mask_where}.data: row {index} keeps no token", field=f"{mask_where}.data"
+            )
+    return rows

@@ -72,7 +72,12 @@ def live_server(
             engine = open_dummy(name, engine, queue_limit=64)
         registry.add(name, engine)
         metrics.watch(engine)
-    settings = {"max_body_bytes": MAX_BODY, "max_inputs": 64, **(options or {})}
+    settings = {
+        "max_body_bytes": MAX_BODY,
+        "max_inputs": 64,
+        "with_graphql": True,
+        **(options or {}),
+    }
     app = create_app(registry, KeyStore(keys_file), metrics, **settings)
     server = DrainingServer(app, drain_seconds=5, linger_seconds=0, max_body_bytes=MAX_BODY)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -96,8 +101,12 @@ def live_server(
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """An encoder `mini` and a language model `echo`."""
-    models = {"mini": "dummy:embeddings?max_tokens=32", "echo": "dummy:chat?max_tokens=64"}
+    """An encoder `mini`, a language model `echo` and a model over tensors `sum`."""
+    models = {
+        "mini": "dummy:embeddings?max_tokens=32",
+        "echo": "dummy:chat?max_tokens=64",
+        "sum": "dummy:tensor",
+    }
     with live_server(tmp_path_factory.mktemp("live"), **models) as server:
         yield server
 

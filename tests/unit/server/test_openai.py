@@ -27,7 +27,7 @@ def api(live: Live) -> Iterator[openai.OpenAI]:
 
 def test_models_are_listed_with_their_digest(api: openai.OpenAI) -> None:
     models = {model.id: model for model in api.models.list()}
-    assert set(models) == {"mini", "echo"}
+    assert set(models) == {"mini", "echo", "sum"}
     one = api.models.retrieve("mini").model_dump()
     assert one["digest"].startswith("sha256:")
     assert one["owned_by"] == "sixways"
