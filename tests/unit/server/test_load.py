@@ -78,7 +78,7 @@ def test_a_bundle_is_verified_and_opened_with_the_variant_asked_for(
     assert kind == "onnx"
     assert directory == bundle.path / "variants" / "onnx-int8"
     assert tokenizer == bundle.path / "tokenizer" / "tokenizer.json"
-    assert options == {"threads": 3, "queue_limit": 9, "queue_seconds": 0.5, "queue_seconds": 0.5}
+    assert options == {"threads": 3, "queue_limit": 9, "queue_seconds": 0.5}
 
 
 def test_what_the_build_chose_from_is_shown_and_a_foreign_report_is_not(
