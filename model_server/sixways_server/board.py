@@ -76,6 +76,11 @@ class Board:
         """Whether every worker is ready now."""
         return all(self.state(row) is State.READY for row in range(self.workers))
 
+    @property
+    def all_absent(self) -> bool:
+        """Whether no worker is left."""
+        return all(self.state(row) is State.ABSENT for row in range(self.workers))
+
     def set_connections(self, row: int, count: int) -> None:
         """So many connections are open in the worker of `row`."""
         self._connections[row] = count

@@ -5,6 +5,7 @@ Both are open, as health and metrics are: they hold figures and names, never con
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -36,8 +37,10 @@ def install(routes: Routes, registry: Registry, metrics: Metrics, *, page: bool)
     @routes.get("/console.json", tags=["Server"])
     async def data(request: Request) -> Response:
         """Models, uptime, rates and latencies of the last 1 and 5 minutes."""
+        # With several workers it reads the files of all of them.
+        content = await asyncio.to_thread(snapshot, registry, metrics)
         return Response(
-            msgspec.json.encode(snapshot(registry, metrics)),
+            msgspec.json.encode(content),
             headers={"cache-control": "no-store"},
             media_type="application/json",
         )

@@ -43,7 +43,7 @@ class Window:
 
 
 class Rolling:
-    """Counts requests. From the event loop only.
+    """Counts requests, from one thread; any may ask.
 
     Args:
         memory: what each process counts, `MEMORY` bytes of zeros each; None: this one alone.

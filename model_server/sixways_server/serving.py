@@ -70,7 +70,7 @@ async def serve(
     """Serves until the server is told to end, and drains.
 
     Args:
-        config: `threads` is a number already (see `sizing`).
+        config: of this process: what all may use is divided already (see `sizing`).
         keys: who may call.
         listener: where to accept.
         place: the place of this process.

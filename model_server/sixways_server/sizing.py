@@ -24,16 +24,21 @@ _IDLE = ("OPENBLAS_NUM_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def fit(config: ServerConfig) -> ServerConfig:
-    """The configuration with numbers for what was left open; call it before any engine's import.
+    """The configuration of one worker; call it before any engine is imported.
 
-    `threads` and `cache_gb` become the share of one worker.
+    `threads` stays None where neither a quota nor other workers leave less than the processors
+    that this process may run on: engines see those by themselves, and know which of them share a
+    core.
     """
-    threads = config.threads or max(1, usable_threads(None) // config.workers)
+    usable = usable_threads(None)
+    share = config.threads or max(1, usable // config.workers)
     for name in _PER_MODEL:
-        os.environ.setdefault(name, str(threads))
+        os.environ.setdefault(name, str(share))
     for name in _IDLE:
         os.environ.setdefault(name, "1")
-    cache_gb = config.cache_gb
+    threads, cache_gb = config.threads, config.cache_gb
+    if share < len(os.sched_getaffinity(0)):
+        threads = share
     if cache_gb is None and config.workers > 1:
         cache_gb = default_cache_gb() / config.workers
     return msgspec.structs.replace(config, threads=threads, cache_gb=cache_gb)

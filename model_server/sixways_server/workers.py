@@ -202,6 +202,7 @@ class _Master(Arbiter):  # type: ignore[misc]
             if self.app.config.handover is not None:
                 self._donor = handover.Donor(self.app.config.handover, self.app.listener.socket)
             self.app.status.ready(*self.app.listener.address)
+            _log.info("all workers are ready")
         signals: list[int] = super().wait_for_signals(timeout=0.001)
         return signals
 
@@ -269,10 +270,16 @@ class _Worker(Worker):  # type: ignore[misc]
             _log.exception("a worker failed")
             self.app.board.reason = f"a worker failed: {type(error).__name__}: {error}"
         finally:
-            if self._orphaned:
-                shutil.rmtree(self.app.folder, ignore_errors=True)
-            sys.stderr.flush()
+            self._tidy_up()
             os._exit(code)
+
+    def _tidy_up(self) -> None:
+        if self._orphaned:  # the last one does what the master cannot any more
+            self.app.board.set_state(self.row, State.ABSENT)
+            if self.app.board.all_absent:
+                shutil.rmtree(self.app.folder, ignore_errors=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
 
     def init_signals(self) -> None:
         """Until the server listens to signals. Ctrl-C reaches all processes; the master acts."""

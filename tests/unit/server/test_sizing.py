@@ -43,7 +43,7 @@ def of(**settings: Any) -> ServerConfig:
 
 @pytest.mark.parametrize(
     ("usable", "workers", "asked", "threads"),
-    [(8, 1, None, 8), (8, 3, None, 2), (2, 4, None, 1), (8, 4, 5, 5)],
+    [(8, 1, None, 8), (8, 3, None, 2), (2, 4, None, 1), (8, 4, 5, 5), (8, 1, 99, 99)],
 )
 def test_processors_are_divided_among_the_workers_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch,
@@ -58,6 +58,16 @@ def test_processors_are_divided_among_the_workers_unless_told_otherwise(
     assert sizing.fit(of(workers=workers, threads=asked)).threads == threads
     assert {os.environ[name] for name in sizing._PER_MODEL} == {str(threads)}
     assert {os.environ[name] for name in sizing._IDLE} == {"1"}
+
+
+def test_an_engine_chooses_itself_where_nothing_leaves_it_less_than_it_sees(
+    environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
+    monkeypatch.setattr(base, "_cgroup_quota", lambda: None)
+    assert sizing.fit(of()).threads is None
+    assert {os.environ[name] for name in sizing._PER_MODEL} == {"6"}
+    assert sizing.fit(of(workers=2)).threads == 3
 
 
 def test_what_a_user_has_set_stays(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +138,9 @@ s.open_model = open_model
     process = launch(prelude, models=[{"name": "mini", "path": "dummy:embeddings"}])
     url = process.wait_for("ready")["url"]
     threads = psutil.Process(process.child.pid).num_threads
-    time.sleep(0.3)
+    end = time.monotonic() + 5
+    while threads() > 1 and time.monotonic() < end:  # those that opened the model end by and by
+        time.sleep(0.05)
     assert threads() == 1, "threads that nobody has needed yet"
     headers = {"x-api-key": launch.key}  # type: ignore[attr-defined]
     with httpx.Client(base_url=url, headers=headers) as client:

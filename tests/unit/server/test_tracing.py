@@ -16,6 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.ports import free_port
 from tests.unit.server.conftest import Process
+from tests.unit.server.test_workers import several_clients
 
 Launch = Callable[..., Process]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -153,11 +154,13 @@ def test_every_worker_sends_its_spans_before_it_ends(
     process = launch(workers=2)
     url = process.wait_for("ready")["url"]
     headers = {"x-api-key": launch.key}  # type: ignore[attr-defined]
-    for _ in range(20):
-        httpx.post(f"{url}/v1/embeddings", json={"model": "mini", "input": "a"}, headers=headers)
+    body = {"model": "mini", "input": "a"}
+    with several_clients(8) as clients:
+        for client in clients * 3:
+            client.post(f"{url}/v1/embeddings", json=body, headers=headers)
     process.child.terminate()
     assert process.child.wait(20) == 0
-    assert len(receiver.spans) == 20
+    assert len(receiver.spans) == 24
     told = [
         {one.key: plain(one.value) for one in resource.resource.attributes}
         for export in receiver.exports
