@@ -69,6 +69,11 @@ def openapi_document(described: list[Described]) -> dict[str, Any]:
                 operation["security"] = []
             # 422 is FastAPI's own; ours is 400 in the protocol's shape.
             operation["responses"].pop("422", None)
+            for response in operation["responses"].values():
+                # Errors are JSON, also where the usual answer is not.
+                plain = response.get("content", {}).get("text/plain", {})
+                if "$ref" in plain.get("schema", {}):
+                    response["content"] = {"application/json": plain}
     for unused in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(unused, None)
     return document

@@ -16,6 +16,15 @@ from sixways_server.errors import RequestError
 
 _READING = (400, 401, 404, 413, 503, 504)
 _COMPUTING = (*_READING, 415, 429)
+EVENTS: dict[str, Any] = {
+    "text/event-stream": {
+        "description": "Each event: `data` is the JSON of a piece of the answer; the last: [DONE].",
+        "type": "object",
+        "properties": {"data": {"type": "string"}},
+        "required": ["data"],
+    }
+}
+"""How a stream is described in the OpenAPI document."""
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 

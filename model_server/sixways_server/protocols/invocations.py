@@ -22,7 +22,7 @@ from sixways_server import sixways_version
 from sixways_server.body import off_loop
 from sixways_server.engines.base import EmbeddingEngine, Engine, TextEngine
 from sixways_server.errors import BadRequest, UnsupportedMedia
-from sixways_server.protocols import failures, mlflow, v2
+from sixways_server.protocols import EVENTS, failures, mlflow, v2
 from sixways_server.protocols.openai_types import (
     ChatRequest,
     ChatResponse,
@@ -139,7 +139,7 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
         responses=failures(
             Refused,
             content={
-                "text/event-stream": {"type": "string"},
+                **EVENTS,
                 v2.SAGEMAKER_BINARY: {"type": "string", "format": "binary"},
             },
         ),

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from sixways_server import operations
 from sixways_server.engines.base import Chunk, Engine, Prompt
 from sixways_server.errors import BadRequest, RequestError
-from sixways_server.protocols import error_body, failures
+from sixways_server.protocols import EVENTS, error_body, failures
 from sixways_server.protocols.openai_types import (
     ChatRequest,
     ChatResponse,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from sixways_server.registry import Registry
 
 _DONE = b"data: [DONE]\n\n"
-_STREAMED = {"text/event-stream": {"type": "string"}}
 _log = logging.getLogger("sixways.openai")
 
 
@@ -47,7 +46,7 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
     """Adds the routes of this protocol."""
     shared: dict[str, Any] = {"tags": ["OpenAI"]}
     read = failures(ErrorResponse, computes=False)
-    streamed = failures(ErrorResponse, content=_STREAMED)
+    streamed = failures(ErrorResponse, content=EVENTS)
 
     def begin(request: Request, operation: str) -> Record:
         record = record_of(request)

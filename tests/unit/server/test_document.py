@@ -66,6 +66,8 @@ def test_statuses_keys_and_bodies_are_told(document: dict[str, Any]) -> None:
             continue
         assert "security" not in operation, path  # the document's own holds
         assert statuses >= {"200", "400", "401", "413", "503", "504"}, path
+        for status in statuses - {"200"}:
+            assert set(operation["responses"][status]["content"]) == {"application/json"}, path
         if method == "POST" and path != "/v2/repository/index":
             assert statuses >= {"415", "429"}, path
             assert "application/json" in operation["requestBody"]["content"], path
