@@ -91,7 +91,12 @@ def _install_health(routes: Routes, registry: Registry, metrics: Metrics) -> Non
         """200 while the process answers."""
         return PlainTextResponse("ok\n")
 
-    @routes.get("/readyz", response_class=PlainTextResponse, tags=["Server"])
+    @routes.get(
+        "/readyz",
+        response_class=PlainTextResponse,
+        tags=["Server"],
+        responses={503: {"description": "Not ready"}},
+    )
     async def readyz(request: Request) -> Response:
         """200 when every model is loaded and answers; 503 otherwise and after SIGTERM."""
         if registry.ready:

@@ -44,23 +44,36 @@ def openapi_document(described: list[Described]) -> dict[str, Any]:
     models: dict[str, Any] = {}
     for one in described:
         options = dict(one.options)
+        extra: dict[str, Any] = {}
         if "bodies" in options:
             content = _content(options.pop("bodies"), models)
-            options["openapi_extra"] = {"requestBody": {"required": True, "content": content}}
+            extra["requestBody"] = {"required": True, "content": content}
+        if "headers" in options:
+            extra["parameters"] = [
+                {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+                for name, text in options.pop("headers").items()
+            ]
+        options["openapi_extra"] = extra
         app.add_api_route(one.path, _parameters_only(one), methods=[one.method], **options)
     document = app.openapi()
     document["components"]["schemas"].update(models)
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "basic": {"type": "http", "scheme": "basic", "description": "the key as the password"},
     }
-    document["security"] = [{"bearer": []}, {"header": []}]
+    document["security"] = [{"bearer": []}, {"header": []}, {"basic": []}]
     for path, operations in document["paths"].items():
         for operation in operations.values():
             if path in OPEN_PATHS:
                 operation["security"] = []
             # 422 is FastAPI's own; ours is 400 in the protocol's shape.
             operation["responses"].pop("422", None)
+            for response in operation["responses"].values():
+                # Errors are JSON, also where the usual answer is not.
+                plain = response.get("content", {}).get("text/plain", {})
+                if "$ref" in plain.get("schema", {}):
+                    response["content"] = {"application/json": plain}
     for unused in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(unused, None)
     return document

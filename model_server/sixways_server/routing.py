@@ -48,7 +48,8 @@ class Routes:
 
     An endpoint takes `request`, the path's parameters and at most one of: `body`, a pydantic
     model that the JSON body must fit; `data`, the body as it came (`bodies` in the route's
-    options describes it: a model for each content type). It returns a `Response`, or anything
+    options describes it: a model for each content type; `headers` there describes headers that are
+    read, by name). It returns a `Response`, or anything
     msgspec can write.
 
     Attributes:

@@ -30,8 +30,11 @@ def serve(
     public_key: Annotated[
         Path | None, typer.Option(help="Serve only bundles signed by the holder of this key.")
     ] = None,
+    graphql: Annotated[
+        bool, typer.Option("--graphql", help="Serve GraphQL too; needs the extra [graphql].")
+    ] = False,
 ) -> None:
-    """Serves bundles over HTTP: OpenAI and Open Inference V2 on one port."""
+    """Serves bundles over HTTP, every protocol on one port (docs/protocols.md)."""
     from sixways_bundle.errors import MissingExtra
 
     try:
@@ -56,6 +59,7 @@ def serve(
             "port": port,
             "workers": workers,
             "keys_file": str(keys_file),
+            "graphql": graphql,
         }
         if public_key is not None:
             config["public_key"] = str(public_key)

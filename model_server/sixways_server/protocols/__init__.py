@@ -7,12 +7,24 @@ still come in the shape of the protocol that the path belongs to.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
 from sixways_server.errors import RequestError
 
+_READING = (400, 401, 404, 413, 503, 504)
+_COMPUTING = (*_READING, 415, 429)
+EVENTS: dict[str, Any] = {
+    "text/event-stream": {
+        "description": "Each event: `data` is the JSON of a piece of the answer; the last: [DONE].",
+        "type": "object",
+        "properties": {"data": {"type": "string"}},
+        "required": ["data"],
+    }
+}
+"""How a stream is described in the OpenAPI document."""
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -25,6 +37,24 @@ def protocol_of(path: str) -> str:
     if first in ("v2", "predict", "graphql", "invocations"):
         return first
     return "openai" if path.startswith("/v1/") else ""
+
+
+def failures(
+    shape: Any, *, computes: bool = True, content: dict[str, Any] | None = None
+) -> dict[int | str, dict[str, Any]]:
+    """The answers of a route but its usual one, as the OpenAPI document lists them.
+
+    Args:
+        shape: what an error of the protocol looks like.
+        computes: whether the route reads a body and asks an engine.
+        content: further content types of the usual answer, and their schemas.
+    """
+    found: dict[int | str, dict[str, Any]] = {
+        status: {"model": shape} for status in (_COMPUTING if computes else _READING)
+    }
+    if content:
+        found[200] = {"content": {kind: {"schema": schema} for kind, schema in content.items()}}
+    return found
 
 
 def error_body(protocol: str, error: RequestError) -> dict[str, object]:

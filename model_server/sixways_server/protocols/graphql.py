@@ -33,6 +33,7 @@ from typing_extensions import TypedDict
 from sixways_server import operations, plain
 from sixways_server.engines.base import EmbeddingEngine, Engine, TensorEngine, TextEngine
 from sixways_server.errors import BadRequest, RequestError
+from sixways_server.protocols import failures
 from sixways_server.protocols.generation import Generation, Strict
 from sixways_server.record import Record, record_of
 from sixways_server.registry import Registry
@@ -296,9 +297,7 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
         "/graphql",
         response_model=GraphQLResponse,
         tags=["GraphQL"],
-        responses={
-            status: {"model": GraphQLResponse} for status in (400, 401, 413, 415, 429, 503, 504)
-        },
+        responses=failures(GraphQLResponse),
     )
     async def graphql(request: Request, body: GraphQLRequest) -> Response:
         """Models and what they compute; 400 where the query itself is wrong."""

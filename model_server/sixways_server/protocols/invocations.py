@@ -22,7 +22,7 @@ from sixways_server import sixways_version
 from sixways_server.body import off_loop
 from sixways_server.engines.base import EmbeddingEngine, Engine, TextEngine
 from sixways_server.errors import BadRequest, UnsupportedMedia
-from sixways_server.protocols import mlflow, v2
+from sixways_server.protocols import EVENTS, failures, mlflow, v2
 from sixways_server.protocols.openai_types import (
     ChatRequest,
     ChatResponse,
@@ -97,10 +97,7 @@ Invocation = (
 Answer = (
     ChatResponse | CompletionResponse | EmbeddingResponse | InferResponse | mlflow.MLflowResponse
 )
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse | V2Error | mlflow.MLflowError}
-    for status in (400, 401, 404, 413, 415, 429, 503, 504)
-}
+Refused = ErrorResponse | V2Error | mlflow.MLflowError
 
 
 class Asked(NamedTuple):
@@ -113,12 +110,22 @@ class Asked(NamedTuple):
 def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
     """Adds the routes of SageMaker and MLflow."""
 
-    @routes.get("/ping", response_class=PlainTextResponse, tags=_TAGS)
+    @routes.get(
+        "/ping",
+        response_class=PlainTextResponse,
+        tags=_TAGS,
+        responses={503: {"description": "Not ready"}},
+    )
     async def ping(request: Request) -> Response:
         """200 when every model is loaded and answers; 503 otherwise."""
         return PlainTextResponse("\n", status_code=200 if registry.ready else 503)
 
-    @routes.get("/version", response_class=PlainTextResponse, tags=_TAGS)
+    @routes.get(
+        "/version",
+        response_class=PlainTextResponse,
+        tags=_TAGS,
+        responses=failures(ErrorResponse, computes=False),
+    )
     async def version(request: Request) -> Response:
         """The version of this server."""
         return PlainTextResponse(sixways_version())
@@ -127,8 +134,15 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
         "/invocations",
         response_model=Answer,
         tags=_TAGS,
-        bodies={"application/json": Invocation, "text/csv": None},
-        responses=_ERRORS,
+        bodies={"application/json": Invocation, "text/csv": None, v2.SAGEMAKER_BINARY: None},
+        headers={_TARGET: "The model, where the body does not name it."},
+        responses=failures(
+            Refused,
+            content={
+                **EVENTS,
+                v2.SAGEMAKER_BINARY: {"type": "string", "format": "binary"},
+            },
+        ),
     )
     async def invocations(request: Request, data: bytes) -> Any:
         """Whatever the body asks for: chat, completion, embeddings, tensors, or predictions."""

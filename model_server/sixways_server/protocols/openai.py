@@ -17,7 +17,7 @@ from starlette.responses import Response
 from sixways_server import operations
 from sixways_server.engines.base import Chunk, Engine, Prompt
 from sixways_server.errors import BadRequest, RequestError
-from sixways_server.protocols import error_body
+from sixways_server.protocols import EVENTS, error_body, failures
 from sixways_server.protocols.openai_types import (
     ChatRequest,
     ChatResponse,
@@ -39,32 +39,35 @@ if TYPE_CHECKING:
     from sixways_server.registry import Registry
 
 _DONE = b"data: [DONE]\n\n"
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse} for status in (400, 401, 404, 413, 429, 503)
-}
 _log = logging.getLogger("sixways.openai")
 
 
 def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
     """Adds the routes of this protocol."""
+    shared: dict[str, Any] = {"tags": ["OpenAI"]}
+    read = failures(ErrorResponse, computes=False)
+    streamed = failures(ErrorResponse, content=EVENTS)
 
     def begin(request: Request, operation: str) -> Record:
         record = record_of(request)
         record.operation = operation
         return record
 
-    @routes.get("/v1/models", response_model=ModelList, tags=["OpenAI"], responses=_ERRORS)
+    @routes.get("/v1/models", response_model=ModelList, **shared, responses=read)
     async def list_models(request: Request) -> ModelList:
         """The models served here."""
         return {"object": "list", "data": [_item(e, registry) for e in registry.engines]}
 
-    @routes.get("/v1/models/{model}", response_model=ModelItem, tags=["OpenAI"], responses=_ERRORS)
+    @routes.get("/v1/models/{model}", response_model=ModelItem, **shared, responses=read)
     async def get_model(request: Request, model: str) -> ModelItem:
         """One model."""
         return _item(registry.get(model), registry)
 
     @routes.post(
-        "/v1/embeddings", response_model=EmbeddingResponse, tags=["OpenAI"], responses=_ERRORS
+        "/v1/embeddings",
+        response_model=EmbeddingResponse,
+        **shared,
+        responses=failures(ErrorResponse),
     )
     async def embeddings(request: Request, body: EmbeddingRequest) -> EmbeddingResponse:
         """One vector for each input text or list of token ids."""
@@ -96,9 +99,7 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
             "usage": {"prompt_tokens": result.tokens, "total_tokens": result.tokens},
         }
 
-    @routes.post(
-        "/v1/chat/completions", response_model=ChatResponse, tags=["OpenAI"], responses=_ERRORS
-    )
+    @routes.post("/v1/chat/completions", response_model=ChatResponse, **shared, responses=streamed)
     async def chat(request: Request, body: ChatRequest) -> ChatResponse | Response:
         """The next message of a chat; with `stream`, piece by piece as server-sent events."""
         record = begin(request, "chat")
@@ -124,9 +125,7 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
             media_type="application/json",
         )
 
-    @routes.post(
-        "/v1/completions", response_model=CompletionResponse, tags=["OpenAI"], responses=_ERRORS
-    )
+    @routes.post("/v1/completions", response_model=CompletionResponse, **shared, responses=streamed)
     async def completions(
         request: Request, body: CompletionRequest
     ) -> CompletionResponse | Response:

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from sixways_server import plain
 from sixways_server.engines.base import Engine, TensorEngine
 from sixways_server.errors import BadRequest
+from sixways_server.protocols import failures
 from sixways_server.protocols.generation import Generation
 from sixways_server.record import record_of
 from sixways_server.routing import Routes
@@ -56,15 +57,15 @@ class PredictError(TypedDict):
     error: PredictErrorDetail
 
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": PredictError} for status in (400, 401, 404, 413, 415, 429, 503, 504)
-}
-
-
 def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
     """Adds the route of this protocol."""
 
-    @routes.post("/predict", response_model=PredictResponse, tags=["Plain"], responses=_ERRORS)
+    @routes.post(
+        "/predict",
+        response_model=PredictResponse,
+        tags=["Plain"],
+        responses=failures(PredictError),
+    )
     async def predict(request: Request, body: PredictRequest) -> dict[str, Any]:
         """What a model makes of a text or of numbers."""
         given = [name for name in _ANSWERED_AS if getattr(body, name) is not None]

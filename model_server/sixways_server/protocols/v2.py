@@ -19,12 +19,14 @@ from sixways_server import operations, sixways_version
 from sixways_server.body import off_loop
 from sixways_server.engines.base import EmbeddingEngine, Engine, TensorEngine, TextEngine
 from sixways_server.errors import BadRequest, UnknownModel
+from sixways_server.protocols import failures
 from sixways_server.protocols.v2_types import (
     IndexedModel,
     InferRequest,
     InferResponse,
     ModelMetadata,
     Ready,
+    ServerLive,
     ServerMetadata,
     ServerReady,
     TensorMetadata,
@@ -49,33 +51,47 @@ SAGEMAKER_BINARY = "application/vnd.sagemaker-triton.binary+json"
 """The content type of the same where headers do not pass (SageMaker); its parameter
 `json-header-size` says how many bytes are JSON."""
 _HEADER_SIZE = f"{SAGEMAKER_BINARY};json-header-size="
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": V2Error} for status in (400, 401, 404, 413, 415, 429, 503, 504)
-}
+_BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
 
 
 def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
     """Adds the routes of this protocol."""
-    shared: dict[str, Any] = {"tags": ["Open Inference V2"], "responses": _ERRORS}
-    bodies = {"application/json": InferRequest, "application/octet-stream": None}
+    shared: dict[str, Any] = {"tags": ["Open Inference V2"]}
+    read = {**shared, "responses": failures(V2Error, computes=False)}
+    state = {**shared, "responses": {**failures(V2Error, computes=False)}}
+    state["responses"][503] = {"model": Ready | V2Error}
+    computed = {
+        **shared,
+        "response_model": InferResponse,
+        "responses": failures(V2Error, content={"application/octet-stream": _BINARY}),
+        "bodies": {"application/json": InferRequest, "application/octet-stream": None},
+        "headers": {
+            HEADER_LENGTH: "How many bytes at the beginning of the body are JSON; left out: all."
+        },
+    }
 
-    @routes.get("/v2", response_model=ServerMetadata, **shared)
+    @routes.get("/v2", response_model=ServerMetadata, **read)
     async def server(request: Request) -> ServerMetadata:
         """Name and version of this server."""
         extensions = ["binary_tensor_data"]
         return {"name": "sixways", "version": sixways_version(), "extensions": extensions}
 
-    @routes.get("/v2/health/live", **shared)
-    async def live(request: Request) -> dict[str, bool]:
+    @routes.get("/v2/health/live", response_model=ServerLive, **shared)
+    async def live(request: Request) -> ServerLive:
         """Whether the process answers."""
         return {"live": True}
 
-    @routes.get("/v2/health/ready", response_model=ServerReady, **shared)
+    @routes.get(
+        "/v2/health/ready",
+        response_model=ServerReady,
+        **shared,
+        responses={503: {"model": ServerReady}},
+    )
     async def ready(request: Request) -> Response:
         """Whether every model is ready; 503 if not."""
         return _readiness({"ready": registry.ready}, registry.ready)
 
-    @routes.post("/v2/repository/index", response_model=list[IndexedModel], **shared)
+    @routes.post("/v2/repository/index", response_model=list[IndexedModel], **read)
     async def index(request: Request) -> list[IndexedModel]:
         """Every model and its state."""
         return [
@@ -104,32 +120,27 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
         engine = registry.get(model)
         return await _infer(request, engine, data, max_inputs)
 
-    @routes.get("/v2/models/{model}/versions/{version}", response_model=ModelMetadata, **shared)
+    @routes.get("/v2/models/{model}/versions/{version}", response_model=ModelMetadata, **read)
     async def metadata_of_version(request: Request, model: str, version: str) -> ModelMetadata:
         """Inputs and outputs of a model."""
         _check_version(version)
         return await metadata(request, model)
 
-    @routes.get("/v2/models/{model}/versions/{version}/ready", response_model=Ready, **shared)
+    @routes.get("/v2/models/{model}/versions/{version}/ready", response_model=Ready, **state)
     async def ready_of_version(request: Request, model: str, version: str) -> Response:
         """Whether a model is ready; 503 if not."""
         _check_version(version)
         return await model_ready(request, model)
 
-    @routes.post(
-        "/v2/models/{model}/versions/{version}/infer",
-        response_model=InferResponse,
-        bodies=bodies,
-        **shared,
-    )
+    @routes.post("/v2/models/{model}/versions/{version}/infer", **computed)
     async def infer_version(request: Request, model: str, version: str, data: bytes) -> Response:
         """Runs a model over tensors, in JSON or as binary data behind the JSON."""
         _check_version(version)
         return await infer(request, model, data)
 
-    routes.get("/v2/models/{model}", response_model=ModelMetadata, **shared)(metadata)
-    routes.get("/v2/models/{model}/ready", response_model=Ready, **shared)(model_ready)
-    routes.post(INFER, response_model=InferResponse, bodies=bodies, **shared)(infer)
+    routes.get("/v2/models/{model}", response_model=ModelMetadata, **read)(metadata)
+    routes.get("/v2/models/{model}/ready", response_model=Ready, **state)(model_ready)
+    routes.post(INFER, **computed)(infer)
 
 
 def takes(engine: Engine, names: Collection[str]) -> bool:

@@ -160,6 +160,12 @@ class Ready(TypedDict):
     ready: bool
 
 
+class ServerLive(TypedDict):
+    """Whether the process answers."""
+
+    live: bool
+
+
 class ServerReady(TypedDict):
     """Whether every model is ready."""
 

@@ -153,7 +153,7 @@ def test_the_real_page_asks_for_nothing_from_elsewhere() -> None:
 def test_the_openapi_document_describes_every_route(live: Live) -> None:
     with live.client() as client:
         document = client.get("/openapi.json").json()
-    assert document["security"] == [{"bearer": []}, {"header": []}]
+    assert document["security"] == [{"bearer": []}, {"header": []}, {"basic": []}]
     assert document["paths"]["/healthz"]["get"]["security"] == []
     for path in ("/v1/embeddings", "/v1/chat/completions", "/v1/completions"):
         operation = document["paths"][path]["post"]
