@@ -147,7 +147,7 @@ def test_an_unknown_variant_names_those_there_are(bundle: Result) -> None:
 
 @pytest.mark.parametrize("path", ["dummy:", "dummy:chat?speed=1", "dummy:chat?delay=x"])
 def test_a_stand_in_that_is_not_there_is_refused(path: str, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="dummy:embeddings or dummy:chat"):
+    with pytest.raises(BundleError, match="dummy:embeddings, dummy:chat or dummy:tensor"):
         open_model(ModelConfig(name="a", path=path), settings(tmp_path))
 
 
