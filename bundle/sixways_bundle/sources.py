@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from sixways_bundle import cache
 from sixways_bundle.errors import BundleError, MissingExtra, Problem
 from sixways_bundle.manifest import Source
 
-Kind = Literal["encoder", "llm"]
+Kind = Literal["encoder", "llm", "onnx", "tflite", "saved-model", "openvino"]
 _ACCEPTED = "package:<installed Python package>, file:<path>, hf:<org>/<name>@<revision>"
 
 
@@ -23,7 +23,9 @@ class Resolved:
     """A model on this machine.
 
     Attributes:
-        path: a folder in the Hugging Face layout (encoder), or a GGUF file (LLM).
+        path: a folder in the Hugging Face layout (encoder), a GGUF file (LLM), or a model over
+            tensors: a `.onnx` or `.tflite` file, the `.xml` of OpenVINO IR, or the folder of a
+            SavedModel.
         kind: what can be made of it.
         source: what the manifest will say of it.
     """
@@ -93,7 +95,7 @@ def _file(name: str) -> tuple[Path, str, str]:
     if not path.exists():
         raise BundleError(
             "the source does not exist",
-            [Problem("source", f"file:{name}", "a folder or a .gguf file of this machine",
+            [Problem("source", f"file:{name}", "a folder or a file of this machine",
                      "check the path")],
         )  # fmt: skip
     return path.resolve(), "", "unknown"
@@ -135,19 +137,15 @@ def _hugging_face(name: str) -> tuple[Path, str, str]:
 
 
 def _find_model(uri: str, root: Path) -> tuple[Path, Kind]:
-    found: list[tuple[Path, Kind]] = []
-    if root.is_file():
-        found = [(root, "llm")] if root.suffix == ".gguf" else []
-    else:
-        found = [(path, "llm") for path in sorted(root.rglob("*.gguf"))]
-        found += [
-            (config.parent, "encoder")
-            for config in sorted(root.rglob("config.json"))
-            if any(config.parent.glob("*.safetensors"))
-        ]
+    # A repository of an encoder often brings exports of it along: what it was trained as comes
+    # first, and is converted and measured here.
+    found = _language_models(root) or _tensor_models(root)
     if len(found) == 1:
         return found[0]
-    accepted = "one folder with config.json and *.safetensors, or one *.gguf file"
+    accepted = (
+        "one folder with config.json and *.safetensors, or one *.gguf, *.onnx, *.tflite, *.xml "
+        "(OpenVINO IR, with its *.bin) or saved_model.pb"
+    )
     if found:
         names = ", ".join(path.relative_to(root).as_posix() or "." for path, _ in found)
         raise BundleError(
@@ -161,13 +159,43 @@ def _find_model(uri: str, root: Path) -> tuple[Path, Kind]:
     )  # fmt: skip
 
 
+def _language_models(root: Path) -> list[tuple[Path, Kind]]:
+    if root.is_file():
+        return [(root, "llm")] if root.suffix == ".gguf" else []
+    found: list[tuple[Path, Kind]] = [(path, "llm") for path in sorted(root.rglob("*.gguf"))]
+    found += [
+        (config.parent, "encoder")
+        for config in sorted(root.rglob("config.json"))
+        if any(config.parent.glob("*.safetensors"))
+    ]
+    return found
+
+
+def _tensor_models(root: Path) -> list[tuple[Path, Kind]]:
+    kinds: dict[str, Kind] = {".onnx": "onnx", ".tflite": "tflite", ".xml": "openvino"}
+    files = [root] if root.is_file() else sorted(root.rglob("*"))
+    found: list[tuple[Path, Kind]] = []
+    for path in files:
+        if path.name == "saved_model.pb":
+            found.append((path.parent, "saved-model"))
+        # Other things are XML too; weights beside it make it a model.
+        elif path.suffix in kinds and (path.suffix != ".xml" or path.with_suffix(".bin").is_file()):
+            found.append((path, kinds[path.suffix]))
+    return found
+
+
+def files_of_model(path: Path) -> list[Path]:
+    """The files that a found model consists of."""
+    if path.is_file():
+        return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    return sorted(file for file in path.rglob("*") if file.is_file())
+
+
 def _digest(path: Path, cache_root: Path) -> str:
     """SHA-256 over the names and digests of all files of the model."""
-    files: Sequence[Path] = [path] if path.is_file() else sorted(path.rglob("*"))
     base = path.parent if path.is_file() else path
     total = hashlib.sha256()
-    for file in files:
-        if file.is_file():
-            name = file.relative_to(base).as_posix()
-            total.update(f"{name}\0{cache.file_sha256(file, cache_root)}\n".encode())
+    for file in files_of_model(path):
+        name = file.relative_to(base).as_posix()
+        total.update(f"{name}\0{cache.file_sha256(file, cache_root)}\n".encode())
     return total.hexdigest()

@@ -11,6 +11,9 @@ from importlib.util import find_spec
 from sixways_bundle.errors import MissingExtra
 from sixways_bundle.quantize.base import Recipe
 
+_OTHER_BUILDS = {"onnxruntime": "onnxruntime-gpu", "tensorflow": "tensorflow-cpu"}
+"""Distributions that install the same modules under another name."""
+
 
 def missing(recipe: Recipe) -> list[str]:
     return [module for module in recipe.modules if find_spec(module) is None]
@@ -18,9 +21,18 @@ def missing(recipe: Recipe) -> list[str]:
 
 def tools_of(recipe: Recipe) -> dict[str, str]:
     try:
-        return {tool: version(tool) for tool in recipe.tools}
+        return {tool: _version(tool) for tool in recipe.tools}
     except PackageNotFoundError:
-        raise MissingExtra(f"variant {recipe.name}", "quantize") from None
+        raise MissingExtra(f"variant {recipe.name}", recipe.extra) from None
+
+
+def _version(tool: str) -> str:
+    try:
+        return version(tool)
+    except PackageNotFoundError:
+        if tool not in _OTHER_BUILDS:
+            raise
+        return version(_OTHER_BUILDS[tool])
 
 
 @functools.cache

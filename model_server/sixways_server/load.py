@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import logging
 from pathlib import Path
 
 from sixways_bundle.errors import BundleError, Problem
-from sixways_bundle.manifest import Manifest, Variant
-from sixways_bundle.report import load_report
+from sixways_bundle.manifest import Manifest
+from sixways_bundle.report import BuildReport, load_report
+from sixways_server.choice import Choice, choose_variant
 from sixways_server.config import ModelConfig, ServerConfig
 from sixways_server.engines.base import Engine, ModelInfo
 
-_MODULES = {
-    ("openvino", "embeddings"): ("openvino",),
-    ("onnx", "embeddings"): ("onnxruntime",),
-    ("torch", "embeddings"): ("torch", "transformers"),
-    ("openvino", "chat"): ("openvino_genai",),
-}
-"""What can be served, and the modules that must be installed for it."""
+_log = logging.getLogger("sixways.load")
 
 
 def open_model(model: ModelConfig, config: ServerConfig) -> Engine:
@@ -37,42 +32,6 @@ def open_model(model: ModelConfig, config: ServerConfig) -> Engine:
     return engine
 
 
-def choose_variant(manifest: Manifest, wanted: str | None) -> Variant:
-    """The variant to serve: the wanted one, or the first this machine has an engine for.
-
-    Raises:
-        BundleError: the bundle has no such variant, or the machine no engine for it.
-    """
-    if wanted is not None:
-        variant = manifest.variant(wanted)
-        missing = _missing(variant, manifest.task)
-        if missing:
-            raise BundleError(
-                f"variant {variant.name} of {manifest.name} cannot be served here: {missing}"
-            )
-        return variant
-    reasons = []
-    for variant in manifest.variants:
-        missing = _missing(variant, manifest.task)
-        if not missing:
-            return variant
-        reasons.append(f"{variant.name}: {missing}")
-    raise BundleError(
-        f"no variant of {manifest.name} can be served here ({'; '.join(reasons)})",
-    )
-
-
-def _missing(variant: Variant, task: str) -> str:
-    modules = _MODULES.get((variant.engine, task))
-    if modules is None:
-        return f"no {variant.engine} engine for task {task}"
-    absent = [module for module in modules if find_spec(module) is None]
-    if not absent:
-        return ""
-    extra = "torch" if variant.engine == "torch" else "server"
-    return f"{', '.join(absent)} is not installed; pip install 'sixways[{extra}]'"
-
-
 def _open_bundle(model: ModelConfig, config: ServerConfig) -> Engine:
     from sixways_bundle.verify import verify
 
@@ -82,8 +41,12 @@ def _open_bundle(model: ModelConfig, config: ServerConfig) -> Engine:
         from sixways_bundle.sign import verify_signature
 
         verify_signature(bundle, config.public_key)
-    variant = choose_variant(manifest, model.variant)
-    info = _info(model.name, manifest, variant, _selection(bundle, manifest))
+    report = _report(bundle, manifest)
+    choice = choose_variant(manifest, model.variant, report)
+    variant = choice.variant
+    others = "".join(f"; not {name}: {why}" for name, why in choice.others.items())
+    _log.info("%s: variant %s: %s%s", model.name, variant.name, choice.reason, others)
+    info = _info(model.name, manifest, choice, _selection(report))
     directory = bundle / "variants" / variant.name
     tokenizer = bundle / "tokenizer"
     if manifest.task == "embeddings":
@@ -97,8 +60,21 @@ def _open_bundle(model: ModelConfig, config: ServerConfig) -> Engine:
             threads=config.threads,
             queue_limit=config.queue_limit,
             queue_seconds=config.queue_seconds,
+            options=variant.options,
         )
         return encoder
+    if manifest.task == "tensor":
+        from sixways_server.engines.tensor import TensorModelEngine
+
+        tensor: Engine = TensorModelEngine(
+            info,
+            variant.engine,
+            directory,
+            batching=bool(variant.options.get("batching", False)),
+            threads=config.threads,
+            queue_limit=config.queue_limit,
+        )
+        return tensor
     if manifest.task == "chat":
         from sixways_server.engines.openvino_genai import OpenVINOTextEngine
 
@@ -112,21 +88,21 @@ def _open_bundle(model: ModelConfig, config: ServerConfig) -> Engine:
         )
         return text
     raise BundleError(
-        "no engine serves this task", [Problem("task", manifest.task, "embeddings, chat")]
+        "no engine serves this task", [Problem("task", manifest.task, "embeddings, chat, tensor")]
     )
 
 
-def _selection(bundle: Path, manifest: Manifest) -> list[dict[str, object]]:
-    """What the build chose from, for the console; empty where the report did not come along.
-
-    The report is no part of what was verified, so it is shown and decides nothing.
-    """
+def _report(bundle: Path, manifest: Manifest) -> BuildReport | None:
+    """What was measured when the bundle was built; None where it did not come along."""
     try:
         report = load_report(bundle)
     except OSError:  # there, but not ours to read
-        return []
-    if report is None or report.bundle_digest != manifest.digest:
-        return []
+        return None
+    return report if report is not None and report.bundle_digest == manifest.digest else None
+
+
+def _selection(report: BuildReport | None) -> list[dict[str, object]]:
+    """What the build chose from, for the console."""
     return [
         {
             "variant": row.variant,
@@ -137,7 +113,7 @@ def _selection(bundle: Path, manifest: Manifest) -> list[dict[str, object]]:
             "chosen": row.chosen,
             "reason": row.reason,
         }
-        for row in report.candidates
+        for row in (report.candidates if report else ())
     ]
 
 
@@ -149,8 +125,9 @@ def _shown_source(uri: str) -> str:
 
 
 def _info(
-    name: str, manifest: Manifest, variant: Variant, selection: list[dict[str, object]]
+    name: str, manifest: Manifest, choice: Choice, selection: list[dict[str, object]]
 ) -> ModelInfo:
+    variant = choice.variant
     quality = variant.quality
     return ModelInfo(
         name=name,
@@ -176,5 +153,6 @@ def _info(
                 "samples": quality.samples,
             },
             "selection": selection,
+            "reason": choice.reason,
         },
     )

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sixways_bundle.manifest import Engine
+
 Report = Callable[[float, str], None]
 """Told how far a step is (0 to 1) and what it is doing, in a few words."""
 
@@ -24,15 +26,17 @@ class Recipe:
         modules: import names of the libraries that make and measure it.
         tools: distributions whose versions decide the result; recorded in the manifest.
         auto: whether `auto` considers it.
+        extra: the extra of `sixways` that brings the modules.
     """
 
     name: str
-    engine: Literal["openvino", "onnx", "torch"]
+    engine: Engine
     precision: str
     threshold: float
     modules: tuple[str, ...]
     tools: tuple[str, ...]
     auto: bool = True
+    extra: str = "quantize"
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,10 @@ class Family(ABC):
 
     @abstractmethod
     def write_tokenizer(self, out: Path) -> None:
-        """Writes `tokenizer.json` and, for chat, `chat_template.jinja` into `out`."""
+        """Writes `tokenizer.json` and, for chat, `chat_template.jinja` into `out`.
+
+        A model over tensors has none and writes nothing.
+        """
 
     @abstractmethod
     def make(

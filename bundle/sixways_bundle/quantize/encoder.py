@@ -26,6 +26,8 @@ _FLOAT = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 _OPENVINO = (*_FLOAT, "openvino", "nncf")
 _ONNX = (*_FLOAT, "onnx", "onnxscript", "onnxruntime")
 _TORCH = (*_FLOAT, "torchao")
+_LITERT = (*_FLOAT, "litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert")
+_LITERT_MODULES = (*_FLOAT, *(name.replace("-", "_") for name in _LITERT[len(_FLOAT) :]))
 _COSINE = 0.995
 
 ENCODER_RECIPES: tuple[Recipe, ...] = (
@@ -44,6 +46,14 @@ ENCODER_RECIPES: tuple[Recipe, ...] = (
     # Eager torch widens int8 to float32 in every call: small, and slower than float32.
     Recipe("torch-int8", "torch", "int8 weights and tables, float32 activations", _COSINE,
            _TORCH, _TORCH, auto=False),
+    # For devices: a graph a length, and one text at a time. Converting takes minutes.
+    Recipe("litert-int8", "litert", "int8 weights and dynamic int8 activations", _COSINE,
+           _LITERT_MODULES, _LITERT, auto=False, extra="convert-litert"),
+    Recipe("litert-int8-int4emb", "litert",
+           "int8 weights, int4 tables in blocks of 32, dynamic int8 activations", _COSINE,
+           _LITERT_MODULES, _LITERT, auto=False, extra="convert-litert"),
+    Recipe("litert-fp32", "litert", "float32", _COSINE, _LITERT_MODULES, _LITERT,
+           auto=False, extra="convert-litert"),
     Recipe("openvino-fp32", "openvino", "float32", _COSINE, _OPENVINO, _OPENVINO, auto=False),
     Recipe("onnx-fp32", "onnx", "float32", _COSINE, _ONNX, _ONNX, auto=False),
 )  # fmt: skip
@@ -106,6 +116,8 @@ class EncoderFamily(Family):
             self._make_openvino(recipe, out, work, report)
         elif recipe.engine == "onnx":
             self._make_onnx(recipe, out, work, report)
+        elif recipe.engine == "litert":
+            self._make_litert(recipe, out, work, report)
         else:
             report(0.0, "loading torchao")
             with quiet():
@@ -164,6 +176,28 @@ class EncoderFamily(Family):
         else:
             _copy(plain, target)
 
+    def _make_litert(self, recipe: Recipe, out: Path, work: Path, report: Report) -> None:
+        report(0.0, "loading LiteRT's converter and quantizer")
+        with quiet():
+            from sixways_bundle.quantize import litert as variants
+        plain = work / "litert-fp32" / "model.tflite"
+        if not plain.is_file():
+            encoder = self._load(report)
+            counted = len(variants.lengths(self.max_tokens))
+            report(0.2, f"converting to LiteRT for {counted} lengths, which takes minutes")
+            plain.parent.mkdir(exist_ok=True)
+            partial = plain.with_name("partial.tflite")
+            variants.convert(encoder, self.max_tokens, partial)
+            partial.replace(plain)
+        target = out / "model.tflite"
+        report(0.8, f"quantizing: {recipe.precision}")
+        if recipe.name == "litert-int8":
+            variants.int8_dynamic(plain, target)
+        elif recipe.name == "litert-int8-int4emb":
+            variants.int8_dynamic_int4_tables(plain, target)
+        else:
+            _copy(plain, target)
+
     def measure(
         self, recipe: Recipe, directory: Path, options: Options, work: Path, report: Report
     ) -> Measured:
@@ -173,10 +207,10 @@ class EncoderFamily(Family):
         """
         _require(recipe)
         reference = self._reference(work, lambda part, what: report(0.5 * part, what))
-        from sixways_bundle.quantize.encoder_model import cosines
+        from sixways_bundle.quantize.cosine import cosines
 
         report(0.5, "opening the variant")
-        runtime = open_encoder(recipe.engine, directory)
+        runtime = open_encoder(recipe.engine, directory, longest=self.max_tokens)
         try:
             vectors = self._texts().embed(
                 runtime.embed,
@@ -207,7 +241,7 @@ class EncoderFamily(Family):
         for recipe, _, _ in candidates.values():
             _require(recipe)
         where = {name: (recipe.engine, path) for name, (recipe, path, _) in candidates.items()}
-        return time_encoders(where, self._texts(), report)
+        return time_encoders(where, self._texts(), self.max_tokens, report)
 
     def _load(self, report: Report) -> SentenceEncoder:
         if self._encoder is None:
@@ -258,7 +292,7 @@ class EncoderFamily(Family):
 
 def _require(recipe: Recipe) -> None:
     if any(importlib.util.find_spec(module) is None for module in recipe.modules):
-        raise MissingExtra(f"variant {recipe.name}", "quantize")
+        raise MissingExtra(f"variant {recipe.name}", recipe.extra)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -110,13 +110,3 @@ def pad(rows: Sequence[Sequence[int]]) -> tuple[Ids, Ids]:
         ids[index, : len(row)] = row
         mask[index, : len(row)] = 1
     return ids, mask
-
-
-def cosines(one: Vectors, other: Vectors) -> NDArray[np.float64]:
-    """Cosine of each row of one with the same row of the other."""
-    a, b = one.astype(np.float64), other.astype(np.float64)
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    # A vector of zeros or of no numbers is as wrong as can be, whatever it is compared with.
-    with np.errstate(invalid="ignore", divide="ignore"):
-        result: NDArray[np.float64] = np.nan_to_num((a * b).sum(axis=1) / norms, nan=-1.0)
-    return result

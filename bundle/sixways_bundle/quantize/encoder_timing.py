@@ -20,13 +20,14 @@ _SECONDS = 20.0
 
 
 def time_encoders(
-    candidates: Mapping[str, tuple[str, Path]], texts: Texts, report: Report
+    candidates: Mapping[str, tuple[str, Path]], texts: Texts, longest: int, report: Report
 ) -> dict[str, Speed]:
     """Times all candidates in turns: A B C A B C, so that a drifting machine is fair to all.
 
     Args:
         candidates: by variant name: engine and folder.
         texts: sentences to run; those of about 26 tokens are taken.
+        longest: tokens that the model takes at most.
         report: told after each round.
 
     Returns:
@@ -41,7 +42,7 @@ def time_encoders(
     try:
         for index, (name, (engine, directory)) in enumerate(candidates.items()):
             report(0.2 * index / len(candidates), f"opening {name}")
-            runtimes[name] = open_encoder(engine, directory)
+            runtimes[name] = open_encoder(engine, directory, longest=longest)
             for size in BATCHES:  # the first run of a shape also prepares for it
                 runtimes[name].embed(*batches[size])
         end = time.monotonic() + _SECONDS

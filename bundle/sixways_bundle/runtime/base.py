@@ -19,9 +19,25 @@ if TYPE_CHECKING:
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
+NUMBERS = frozenset(
+    {"bool", "float16", "float32", "float64"}
+    | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+)
+"""numpy's names of the types that tensors of models over tensors have, beside `str`."""
+
+
+class InputRefused(Exception):
+    """The engine itself does not compute these tensors, mostly because of their shapes.
+
+    Carries the engine's own words: for a log, not for whoever sent the tensors.
+    """
+
 
 class EncoderRuntime(ABC):
     """An encoder that is open and can compute. Not thread-safe: one call at a time."""
+
+    device: str = "CPU"
+    """What computes, as its engine names it."""
 
     @abstractmethod
     def embed(
@@ -60,12 +76,20 @@ class TensorSpec:
 class TensorRuntime(ABC):
     """A model from tensors to tensors that is open and can compute. One call at a time."""
 
+    device: str = "CPU"
+    """What computes, as its engine names it."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
     @abstractmethod
     def infer(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Every output by name, from every input by name; they fit `inputs` (checked before)."""
+        """Every output by name, from every input by name; they fit `inputs` (checked before).
+
+        The arrays are the caller's: the next call does not change them.
+
+        Raises:
+            InputRefused: the engine does not compute these (axes that do not fit each other).
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -136,3 +160,12 @@ def model_file(directory: Path, name: str, *others: str) -> Path:
                          "check it with: sixways bundle verify; then build the bundle again")],
             )  # fmt: skip
     return directory / name
+
+
+def refuse_type(path: Path, tensor: str, kind: str) -> BundleError:
+    """The error for a model with an input or output that nobody could send or read."""
+    return BundleError(
+        f"{path} cannot be served",
+        [Problem(tensor, kind, "a tensor of numbers, booleans or texts",
+                 "export the model with inputs and outputs of these types")],
+    )  # fmt: skip

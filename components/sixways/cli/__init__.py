@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 import sixways
-from sixways.cli import bundle, serve
+from sixways.cli import bundle, engines, serve
 from sixways_bundle import BundleError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(bundle.app, name="bundle")
 app.command()(serve.serve)
+app.command()(engines.engines)
 
 
 @app.command()

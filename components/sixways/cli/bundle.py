@@ -92,8 +92,9 @@ def show(
         typer.echo(manifest.to_bytes())
         return
     source = manifest.source
-    _out.print(f"[bold]{manifest.name}[/]  {manifest.task}, {manifest.architecture}, "
-               f"up to {manifest.max_tokens} tokens", highlight=False)  # fmt: skip
+    longest = f", up to {manifest.max_tokens} tokens" if manifest.max_tokens else ""
+    _out.print(f"[bold]{manifest.name}[/]  {manifest.task}, {manifest.architecture}{longest}",
+               highlight=False)  # fmt: skip
     _out.print(f"{manifest.digest}\nfrom {source.uri} ({source.revision}, {source.licence})",
                highlight=False, soft_wrap=True)  # fmt: skip
     report = load_report(bundle)

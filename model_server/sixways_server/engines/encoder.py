@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ class EncoderEngine(EmbeddingEngine):
 
     Args:
         info: what is served; `max_tokens` is the longest input.
-        engine: `openvino`, `onnx` or `torch`.
+        engine: the engine of the variant.
         directory: the variant's folder, already verified.
         tokenizer: the bundle's tokenizer.json.
         threads: processor threads; None: all that this process may use.
@@ -33,6 +34,7 @@ class EncoderEngine(EmbeddingEngine):
         queue_seconds: how long an input may have to wait (see `Batcher`); None: no such limit.
         max_batch: inputs that are computed together.
         on_batch: told inputs and seconds of each batch, on the event loop.
+        options: the variant's, from the manifest.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class EncoderEngine(EmbeddingEngine):
         queue_seconds: float | None = None,
         max_batch: int = 32,
         on_batch: OnBatch | None = None,
+        options: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
         self.info = info
+        self._options = options
         self._engine = engine
         self._directory = directory
         self._tokenizer_path = tokenizer
@@ -88,8 +92,15 @@ class EncoderEngine(EmbeddingEngine):
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._vocabulary = tokenizer.get_vocab_size(with_added_tokens=True)
-        runtime = open_encoder(self._engine, self._directory, threads=self._threads)
+        runtime = open_encoder(
+            self._engine,
+            self._directory,
+            threads=self._threads,
+            longest=self.info.max_tokens,
+            options=self._options,
+        )
         self._tokenizer, self._runtime = tokenizer, runtime
+        self.info = replace(self.info, details={**self.info.details, "device": runtime.device})
         self._compute([tokenizer.encode(_WARM_UP).ids[: self.info.max_tokens]])
 
     async def close(self) -> None:

@@ -40,7 +40,9 @@ class Built:
         return self.root / "work"
 
     def runtime(self, name: str) -> EncoderRuntime:
-        return open_encoder(RECIPES[name].engine, self.root / name, threads=1)
+        return open_encoder(
+            RECIPES[name].engine, self.root / name, threads=1, longest=self.family.max_tokens
+        )
 
 
 @contextmanager
@@ -73,6 +75,15 @@ def batch(*rows: list[int]) -> tuple[Any, Any]:
         ids[index, : len(row)] = row
         mask[index, : len(row)] = 1
     return ids, mask
+
+
+@pytest.mark.parametrize("name", [n for n, r in RECIPES.items() if r.engine == "openvino"])
+def test_lengths_that_are_rounded_up_give_the_same_vectors(built: Built, name: str) -> None:
+    rounds = built.runtime(name)
+    plain = open_encoder("openvino", built.root / name, threads=1)
+    for length in range(1, MAX_TOKENS + 1):
+        ids, mask = batch([1] * length, [2] * max(1, length // 2))
+        np.testing.assert_allclose(rounds.embed(ids, mask), plain.embed(ids, mask), atol=1e-5)
 
 
 def no_report(part: float, what: str) -> None:
@@ -108,7 +119,7 @@ def test_rows_have_length_one_whatever_the_shape(built: Built, name: str) -> Non
     runtime.close()
 
 
-@pytest.mark.parametrize("name", ["openvino-fp32", "onnx-fp32"])
+@pytest.mark.parametrize("name", ["openvino-fp32", "onnx-fp32", "litert-fp32"])
 def test_padding_changes_nothing(built: Built, name: str) -> None:
     runtime = built.runtime(name)
     alone = runtime.embed(*batch([2, 60, 61, 3]))
@@ -128,13 +139,19 @@ def test_an_answer_is_not_overwritten_by_the_next(built: Built) -> None:
 
 def test_quantized_variants_are_smaller(built: Built) -> None:
     def size(name: str) -> int:
-        weights = {"openvino": "model.bin", "onnx": "model.onnx", "torch": "model.safetensors"}
+        weights = {
+            "openvino": "model.bin",
+            "onnx": "model.onnx",
+            "torch": "model.safetensors",
+            "litert": "model.tflite",
+        }
         return (built.root / name / weights[RECIPES[name].engine]).stat().st_size
 
     assert size("openvino-int8-int4emb") < size("openvino-int8") < 0.5 * size("openvino-fp32")
     assert size("openvino-int8-static") < 0.5 * size("openvino-fp32")
     assert size("onnx-int8") < size("onnx-fp32")
     assert size("onnx-int8-nbits") < size("onnx-fp32")
+    assert size("litert-int8-int4emb") < size("litert-int8") < size("litert-fp32")
 
 
 def test_progress_is_told_and_never_goes_back(built: Built) -> None:
@@ -216,6 +233,7 @@ def test_nothing_is_printed_while_a_variant_is_made(
         ("onnx-int8", "model.onnx"),
         ("torch-int8", "model.safetensors"),
         ("torch-int8", "pooling.json"),
+        ("litert-int8", "model.tflite"),
     ],
 )
 def test_a_missing_file_is_named(built: Built, tmp_path: Path, name: str, file: str) -> None:
@@ -226,13 +244,16 @@ def test_a_missing_file_is_named(built: Built, tmp_path: Path, name: str, file: 
         open_encoder(RECIPES[name].engine, tmp_path)
 
 
-@pytest.mark.parametrize(("engine", "file"), [("openvino", "model.xml"), ("onnx", "model.onnx")])
+@pytest.mark.parametrize(
+    ("engine", "file"),
+    [("openvino", "model.xml"), ("onnx", "model.onnx"), ("litert", "model.tflite")],
+)
 def test_a_file_that_is_no_model_is_refused(
     built: Built, tmp_path: Path, engine: str, file: str
 ) -> None:
     (tmp_path / "model.bin").write_bytes(b"")
     (tmp_path / file).write_text("no model")
-    with pytest.raises(BundleError, match=r"cannot open .*Fix: build the bundle again"):
+    with pytest.raises(BundleError, match=r"cannot open (?s:.*)Fix: build the bundle again"):
         open_encoder(engine, tmp_path)
 
 
@@ -261,13 +282,37 @@ def test_opening_a_variant_leaves_no_trace_of_telemetry_in_the_home(
     assert list(tmp_path.rglob("*")) == []
 
 
-async def test_a_served_variant_answers_as_the_unquantized_model(built: Built) -> None:
-    name = "openvino-int8"
-    info = ModelInfo("tiny", "embeddings", "sha256:0", name, "openvino", MAX_TOKENS, HIDDEN)
+def test_a_text_runs_in_the_shortest_graph_that_it_fits(built: Built) -> None:
+    from sixways_bundle.quantize.litert import lengths
+
+    assert lengths(MAX_TOKENS) == [16, 32, 48]
+    assert lengths(32) == [16, 32]
+    assert lengths(12) == [12]
+    runtime: Any = built.runtime("litert-int8")
+    ran: list[int] = []
+    for length, runner in runtime._runners.items():
+
+        def counted(length: int = length, runner: Any = runner, **tensors: Any) -> Any:
+            ran.append(length)
+            return runner(**tensors)
+
+        runtime._runners[length] = counted
+    rows = [[2, *[40] * (length - 2), 3] for length in (2, 16, 17, 33, MAX_TOKENS)]
+    runtime.embed(*batch(*rows))
+    assert ran == [16, 16, 32, 48, 48]
+    with pytest.raises(ValueError, match="49 tokens; the longest graph takes 48"):
+        runtime.embed(*batch([40] * 49))
+
+
+@pytest.mark.parametrize("name", ["openvino-int8", "onnx-int8", "torch-int8", "litert-int8"])
+async def test_a_served_variant_answers_as_the_unquantized_model(built: Built, name: str) -> None:
+    kind = RECIPES[name].engine
+    info = ModelInfo("tiny", "embeddings", "sha256:0", name, kind, MAX_TOKENS, HIDDEN)
     engine = EncoderEngine(
-        info, "openvino", built.root / name, built.root / "tokenizer" / "tokenizer.json", threads=1
+        info, kind, built.root / name, built.root / "tokenizer" / "tokenizer.json", threads=1
     )
     engine.load()
+    assert engine.info.details["device"] == "CPU"
     texts = [text for text in sentences.load("evaluation") if len(text) < 80][:50]
     answer = await engine.embed(texts)
     await engine.close()

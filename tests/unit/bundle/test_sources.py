@@ -90,3 +90,44 @@ def test_a_name_that_python_stumbles_over_is_refused_as_any_other(uri: str, tmp_
     with pytest.raises(BundleError) as error:
         resolve(uri, cache_dir=tmp_path)
     assert error.value.problems[0].field == "source"
+
+
+@pytest.mark.parametrize(
+    ("file", "named", "kind"),
+    [
+        ("m.onnx", "m.onnx", "onnx"),
+        ("m.tflite", "m.tflite", "tflite"),
+        ("m/saved_model.pb", "m", "saved-model"),
+    ],
+)
+def test_a_model_over_tensors_is_found_by_itself_and_in_its_folder(
+    tmp_path: Path, file: str, named: str, kind: str
+) -> None:
+    path = tmp_path / "source" / file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"model")
+    for uri in (f"file:{tmp_path}/source", f"file:{tmp_path}/source/{named}"):
+        found = resolve(uri, cache_dir=tmp_path / "c")
+        assert (found.kind, found.path) == (kind, tmp_path / "source" / named)
+
+
+def test_an_ir_needs_its_weights_and_both_files_count(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "m.xml").write_text("<net/>")
+    with pytest.raises(BundleError, match=r"OpenVINO IR, with its \*\.bin"):
+        resolve(f"file:{source}", cache_dir=tmp_path / "c")
+    (source / "m.bin").write_bytes(b"weights")
+    found = resolve(f"file:{source}", cache_dir=tmp_path / "c")
+    assert (found.kind, found.path) == ("openvino", source / "m.xml")
+    (source / "m.bin").write_bytes(b"others!")
+    assert resolve(f"file:{source}", cache_dir=tmp_path / "c").source.sha256 != found.source.sha256
+
+
+def test_an_encoder_that_brings_exports_along_is_an_encoder(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "onnx").mkdir(parents=True)
+    (source / "config.json").write_text("{}")
+    (source / "model.safetensors").write_bytes(b"weights")
+    (source / "onnx" / "model.onnx").write_bytes(b"export")
+    assert resolve(f"file:{source}", cache_dir=tmp_path / "c").kind == "encoder"

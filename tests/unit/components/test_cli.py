@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import sixways
 from sixways.cli import app
 from sixways_bundle.build import Result
 from tests.unit.bundle.conftest import Builder, builder, family, source
-from tests.unit.bundle.fake import GOOD
+from tests.unit.bundle.fake import GOOD, MANUAL, QUICK
 
 __all__ = ["builder", "family", "source"]
 
@@ -82,3 +83,36 @@ def test_serving_what_is_no_bundle_says_how_to_build_one(tmp_path: Path) -> None
 )
 def test_every_command_explains_itself(command: list[str]) -> None:
     assert "Usage" in CliRunner().invoke(app, command).output
+
+
+def test_engines_tells_what_runs_here_and_what_would_be_served(bundle: Result) -> None:
+    text = " ".join(run("engines", str(bundle.path)).split())
+    assert "onnx" in text
+    assert f"mini (embeddings): {GOOD.name}, the only one of the bundle" in text
+
+
+def test_engines_as_json_has_reasons_for_every_variant(builder: Builder) -> None:
+    result = builder(variants=("auto", MANUAL.name))
+    told = json.loads(run("engines", str(result.path), "--json"))
+    assert told["machine"]["threads"] >= 1
+    assert {"openvino", "onnx", "torch", "litert", "tensorflow"} <= {
+        state["engine"] for state in told["engines"]
+    }
+    (choice,) = told["bundles"]
+    assert choice["variant"] == MANUAL.name
+    assert list(choice["others"]) == [QUICK.name]
+
+
+def test_a_bundle_that_nothing_serves_is_told_and_no_failure(
+    bundle: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sixways_server.choice.find_spec", lambda name: None)
+    assert "openvino is not installed" in " ".join(run("engines", str(bundle.path)).split())
+
+
+def test_engines_fits_a_narrow_terminal() -> None:
+    assert max(map(len, run("engines").splitlines())) <= 80
+
+
+def test_engines_of_what_is_no_bundle_says_how_to_build_one(tmp_path: Path) -> None:
+    assert "sixways bundle build" in fail("engines", str(tmp_path))

@@ -16,7 +16,7 @@ from sixways_server import load
 from sixways_server.config import ModelConfig, ServerConfig
 from sixways_server.engines.base import Engine
 from sixways_server.errors import NotReady
-from sixways_server.load import choose_variant, open_model
+from sixways_server.load import open_model
 from sixways_server.registry import Registry
 from tests.unit.bundle.conftest import Builder, builder, family, source
 
@@ -78,7 +78,10 @@ def test_a_bundle_is_verified_and_opened_with_the_variant_asked_for(
     assert kind == "onnx"
     assert directory == bundle.path / "variants" / "onnx-int8"
     assert tokenizer == bundle.path / "tokenizer" / "tokenizer.json"
-    assert options == {"threads": 3, "queue_limit": 9, "queue_seconds": 0.5}
+    assert options == {
+        "threads": 3, "queue_limit": 9, "queue_seconds": 0.5, "options": {"threads": 2}
+    }  # fmt: skip
+    assert info.details["reason"] == "asked for by name"
 
 
 def test_what_the_build_chose_from_is_shown_and_a_foreign_report_is_not(
@@ -93,6 +96,21 @@ def test_what_the_build_chose_from_is_shown_and_a_foreign_report_is_not(
     assert open_model(model, settings(tmp_path)).info.details["selection"] == []
     report.write_text("no JSON")
     assert open_model(model, settings(tmp_path)).info.details["selection"] == []
+
+
+def test_a_model_over_tensors_is_opened_with_what_its_build_found(tmp_path: Path) -> None:
+    from sixways_bundle.build import Request, build
+    from sixways_server.engines.tensor import TensorModelEngine
+    from tests.unit.bundle.tensor_tiny import write_onnx
+
+    request = Request(name="tiny", source=f"file:{write_onnx(tmp_path / 'tiny.onnx')}")
+    result = build(request, cache_dir=tmp_path / "cache")
+    engine = open_model(ModelConfig(name="t", path=str(result.path)), settings(tmp_path))
+    assert isinstance(engine, TensorModelEngine)
+    assert engine._batching
+    assert [spec.name for spec in engine.inputs] == ["x"]
+    assert engine.info.details["device"] == "CPU"
+    assert engine.info.details["reason"] == "the only one of the bundle"
 
 
 def test_a_flipped_byte_stops_the_start_before_any_engine_opens(
@@ -123,26 +141,6 @@ def test_with_a_public_key_an_unsigned_bundle_is_not_served(
         open_model(ModelConfig(name="mini", path=str(bundle.path)), config)
     assert asked == [(bundle.path, key)]
     assert opened == []
-
-
-def test_the_first_variant_that_this_machine_can_run_is_taken(
-    bundle: Result, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    absent: set[str] = set()
-    monkeypatch.setattr(load, "find_spec", lambda name: None if name in absent else object())
-    assert choose_variant(bundle.manifest, None).name == "openvino-int8"
-    absent.add("openvino")
-    assert choose_variant(bundle.manifest, None).name == "onnx-int8"
-    with pytest.raises(BundleError, match=r"openvino is not installed; pip install"):
-        choose_variant(bundle.manifest, "openvino-int8")
-    absent.add("onnxruntime")
-    with pytest.raises(BundleError, match=r"openvino-int8: .*onnx-int8: "):
-        choose_variant(bundle.manifest, None)
-
-
-def test_an_unknown_variant_names_those_there_are(bundle: Result) -> None:
-    with pytest.raises(BundleError, match="openvino-int8, onnx-int8"):
-        choose_variant(bundle.manifest, "onnx-int4")
 
 
 @pytest.mark.parametrize("path", ["dummy:", "dummy:chat?speed=1", "dummy:chat?delay=x"])
