@@ -188,7 +188,9 @@ def test_candidates_are_timed_in_turns(built: Built, monkeypatch: pytest.MonkeyP
         def close(self) -> None:
             order.append((self.name, 0))
 
-    monkeypatch.setattr(encoder_timing, "open_encoder", lambda _, directory, longest: Clocked(directory))
+    monkeypatch.setattr(
+        encoder_timing, "open_encoder", lambda _, directory, longest: Clocked(directory)
+    )
     names = ("onnx-int8", "openvino-int8")
     candidates: Any = {name: (RECIPES[name], built.root / name, {}) for name in names}
     built.family.time(candidates, no_report)
