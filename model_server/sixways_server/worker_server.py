@@ -103,9 +103,12 @@ class _Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Accepts no more."""
+        """Accepts what waits and no more: the kernel resets what is left when the last worker
+        closes the socket."""
         self._open = False
         self._loop.remove_reader(self._listener)
+        while self._accept_one():
+            pass
 
     def _resume(self) -> None:
         if self._open:
@@ -121,17 +124,22 @@ class _Acceptor:
             self._pause(_YIELD_SECONDS)
             return
         self._yields = 0
+        self._accept_one()
+
+    def _accept_one(self) -> bool:
+        """Whether there was one."""
         try:
             accepted, _ = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):  # another worker was faster; or gone
-            return
+            return False
         except OSError as error:  # no file descriptors left, say
             _log.error("cannot accept connections: %s; next try in 1 s", error.strerror)
             self._pause(_NO_FILES_SECONDS)
-            return
+            return False
         accepted.setblocking(False)
         task = self._loop.create_task(
             self._loop.connect_accepted_socket(self._connection, accepted)
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return True

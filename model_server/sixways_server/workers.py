@@ -78,7 +78,8 @@ def _folder() -> Generator[Path, None, None]:
     """
     usable = _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK)
     try:
-        folder = Path(tempfile.mkdtemp(prefix="sixways-", dir=_SHARED_MEMORY if usable else None))
+        parent = _SHARED_MEMORY if usable else None
+        folder = Path(tempfile.mkdtemp(prefix=f"sixways-{os.getpid()}-", dir=parent))
     except OSError as error:
         raise BundleError(
             "several workers need a folder to count in together",
@@ -186,6 +187,11 @@ class _Master(Arbiter):  # type: ignore[misc]
         """The first SIGTERM or SIGINT drains; the second ends now."""
         self.SIG_QUEUE.put_nowait(signal.SIGQUIT if self.ending else signal.SIGTERM)
         self.ending = True
+        if self.WORKERS:
+            # At once and before they do: whoever closes it last must be one that accepts.
+            for listener in self.LISTENERS:
+                listener.close()
+            self.LISTENERS = []
 
     def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
         """Waits for signals, and does what else came in the meantime."""
@@ -215,7 +221,8 @@ class _Master(Arbiter):  # type: ignore[misc]
         """Forks a worker. A signal in between must reach neither the wrong one nor nobody."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self.SIGNALS)
         try:
-            pid: int = super().spawn_worker()
+            # Asked to end a moment ago, there is nothing to serve from any more.
+            pid: int = 0 if self.ending else super().spawn_worker()
             return pid
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -256,6 +263,8 @@ class _Worker(Worker):  # type: ignore[misc]
         super().__init__(*args)
         taken = {worker.row for worker in Arbiter.WORKERS.values()}
         self.row = min(set(range(self.app.config.workers)) - taken)
+        # Before it lives, so that no other one takes it for absent.
+        self.app.board.set_state(self.row, State.LOADING)
         self._server: WorkerServer | None = None
         self._asked_to_end = self._orphaned = False
 
@@ -304,7 +313,6 @@ class _Worker(Worker):  # type: ignore[misc]
         """
         import uvloop
 
-        self.app.board.set_state(self.row, State.LOADING)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._run())
@@ -351,5 +359,6 @@ class _Worker(Worker):  # type: ignore[misc]
             _log.error("the master is gone; this worker ends too")
             self._orphaned = True
             if self._server is None or self._server.loading:
+                self._tidy_up()
                 os._exit(1)
             self._server.should_exit = True

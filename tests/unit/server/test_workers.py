@@ -32,6 +32,10 @@ def workers_of(process: Process) -> list[psutil.Process]:
     return psutil.Process(process.child.pid).children()
 
 
+def folders_of(process: Process) -> list[Path]:
+    return list(SHARED_MEMORY.glob(f"sixways-{process.child.pid}-*"))
+
+
 def ask(url: str, key: str, client: httpx.Client | None = None) -> httpx.Response:
     post = client.post if client else httpx.post
     body = {"model": "mini", "input": "a b"}
@@ -55,7 +59,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def test_figures_are_sums_whichever_worker_tells_them(launch: Launch) -> None:
@@ -154,7 +158,6 @@ def test_a_killed_worker_is_replaced_and_no_figure_falls(launch: Launch) -> None
 def test_sigterm_under_load_fails_no_accepted_request(launch: Launch, to: str) -> None:
     """`all`: as systemd ends a service, every process gets the signal."""
     key: str = launch.key  # type: ignore[attr-defined]
-    folders = set(SHARED_MEMORY.glob("sixways-*"))
     process = launch(workers=2, linger_seconds=1)
     url = process.wait_for("ready")["url"]
     results: list[list[str]] = [[] for _ in range(4)]
@@ -178,6 +181,7 @@ def test_sigterm_under_load_fails_no_accepted_request(launch: Launch, to: str) -
         thread.start()
     time.sleep(0.7)
     workers = workers_of(process)
+    assert folders_of(process)
     for one in [process.child, *(workers if to == "all" else [])]:
         one.send_signal(signal.SIGTERM)
     wait_until(lambda: process.status["state"] == "draining")
@@ -190,7 +194,26 @@ def test_sigterm_under_load_fails_no_accepted_request(launch: Launch, to: str) -
     assert set(codes) == {200}
     assert all(result[-1] == "data: [DONE]" for result in results)
     assert not any(worker.is_running() for worker in workers)
-    assert set(SHARED_MEMORY.glob("sixways-*")) <= folders
+    assert not folders_of(process)
+
+
+@pytest.mark.parametrize("after", ["opening the port", "0 workers", "1 worker", "2 workers"])
+def test_a_signal_at_any_moment_of_the_start_ends_it(launch: Launch, after: str) -> None:
+    models = [{"name": "mini", "path": "dummy:embeddings?load=1"}]
+    process = launch(workers=2, models=models)
+
+    def so_far() -> bool:
+        if after == "opening the port":
+            return str(process.status.get("message")) == after
+        count = int(after.split()[0])
+        return bool(folders_of(process)) and len(workers_of(process)) >= count
+
+    wait_until(so_far)
+    process.child.terminate()
+    assert process.child.wait(20) == 0
+    assert process.status["state"] == "stopped"
+    assert not folders_of(process)
+    assert '"level":"error"' not in process.log.read_text()
 
 
 def test_a_second_signal_ends_all_of_them_now(launch: Launch) -> None:
@@ -207,7 +230,6 @@ def test_a_second_signal_ends_all_of_them_now(launch: Launch) -> None:
 
 
 def test_workers_end_when_their_master_is_killed(launch: Launch) -> None:
-    folders = set(SHARED_MEMORY.glob("sixways-*"))
     process = launch(workers=2)
     process.wait_for("ready")
     workers = workers_of(process)
@@ -215,7 +237,7 @@ def test_workers_end_when_their_master_is_killed(launch: Launch) -> None:
     process.child.wait(5)
     psutil.wait_procs(workers, timeout=10)
     assert not any(worker.is_running() for worker in workers)
-    assert set(SHARED_MEMORY.glob("sixways-*")) <= folders
+    assert not folders_of(process)
 
 
 def test_a_worker_that_hangs_is_replaced(launch: Launch) -> None:
