@@ -30,10 +30,10 @@ from strawberry.types import Info
 from strawberry.types.graphql import OperationType
 from typing_extensions import TypedDict
 
-from sixways_server import operations, plain
+from sixways_server import operations
 from sixways_server.engines.base import EmbeddingEngine, Engine, TensorEngine, TextEngine
 from sixways_server.errors import BadRequest, RequestError
-from sixways_server.protocols import failures
+from sixways_server.protocols import failures, plain
 from sixways_server.protocols.generation import Generation, Strict
 from sixways_server.record import Record, record_of
 from sixways_server.registry import Registry

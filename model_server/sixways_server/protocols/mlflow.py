@@ -17,9 +17,9 @@ from pydantic import Field
 from starlette.requests import Request
 from typing_extensions import TypedDict
 
-from sixways_server import plain
 from sixways_server.engines.base import TensorEngine
 from sixways_server.errors import BadRequest
+from sixways_server.protocols import plain
 from sixways_server.protocols.generation import Generation, Strict
 from sixways_server.record import record_of
 from sixways_server.stream import until_gone
