@@ -149,12 +149,13 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
         record = record_of(request)
         if _is_csv(request):
             record.protocol = "mlflow"
-            return await predict(request, mlflow.from_csv, data, _target(request))
+            return await predict(request, mlflow.from_csv, data, None)
         content, _ = v2.split(request, data)
         fields, (record.protocol, path) = await off_loop(len(content), _asked, content)
-        name = _name(fields) or _target(request)
+        name = _name(fields)
         if not path:
             return await predict(request, _from_json, data, name)
+        name = name or _target(request)
         if path == v2.INFER:
             inputs = await off_loop(len(content), _inputs, fields) if name is None else []
             engine = registry.choose(name, lambda e: v2.takes(e, inputs), "take these inputs")
@@ -170,6 +171,7 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
         request: Request, read: Callable[[bytes], mlflow.Given], data: bytes, name: str | None
     ) -> mlflow.MLflowResponse:
         given = await off_loop(len(data), read, data)
+        name = name or given.params.model or _target(request)
         return await mlflow.answer(request, registry, given, model=name, max_inputs=max_inputs)
 
 

@@ -69,6 +69,9 @@ def test_the_target_model_names_the_model_and_the_body_goes_before_it(
             assert call(client, {"input": "a"}, **{header: target})["model"] == "two"
         assert call(client, {"input": "a", "model": "one"}, **{header: "two"})["model"] == "one"
         call(client, {"input": "a"}, 404, **{header: "three.tar.gz"})
+        named = {"instances": ["a"], "params": {"model": "one"}}
+        call(client, named, **{header: "three"})
+        call(client, {"instances": ["a"]}, 404, **{header: "three"})
         tensors = {"inputs": [{**TENSOR, "name": "text"}]}
         assert "name one of: one, two" in call(client, tensors, 400)["error"]
         message = call(client, {"input": "a"}, 400)["error"]["message"]

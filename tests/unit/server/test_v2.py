@@ -205,6 +205,14 @@ def test_the_index_names_every_model_and_its_state(client: httpx.Client) -> None
     )
 
 
+def test_the_index_says_why_a_model_is_not_there(tmp_path: Path) -> None:
+    with live_server(tmp_path, mini="dummy:embeddings") as live, live.client() as client:
+        live.registry._engines["mini"] = None
+        assert client.post("/v2/repository/index").json() == [
+            {"name": "mini", "version": "1", "state": "UNAVAILABLE", "reason": "loading"}
+        ]
+
+
 def test_unknown_models_and_versions_are_404(client: httpx.Client) -> None:
     for path in ("/v2/models/other", "/v2/models/other/ready", "/v2/models/mini/versions/2"):
         response = client.get(path)
