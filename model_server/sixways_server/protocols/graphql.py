@@ -8,6 +8,7 @@ everything else. A vector is one scalar, not a list of numbers to be looked at o
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Generator
@@ -30,15 +31,15 @@ from strawberry.types import Info
 from strawberry.types.graphql import OperationType
 from typing_extensions import TypedDict
 
-from sixways_server import operations, plain
+from sixways_server import operations
 from sixways_server.engines.base import EmbeddingEngine, Engine, TensorEngine, TextEngine
 from sixways_server.errors import BadRequest, RequestError
-from sixways_server.protocols import failures
+from sixways_server.protocols import failures, plain
 from sixways_server.protocols.generation import Generation, Strict
 from sixways_server.record import Record, record_of
 from sixways_server.registry import Registry
 from sixways_server.routing import Routes, bad_request
-from sixways_server.stream import until_gone
+from sixways_server.stream import CLIENT_GONE, until_gone
 
 if TYPE_CHECKING:
     from strawberry.types import ExecutionContext, ExecutionResult
@@ -97,7 +98,10 @@ class _Context:
         except RequestError as error:
             record.status = error.status
             raise
-        except BaseException:
+        except asyncio.CancelledError:  # its client left, or its time is over
+            record.status = CLIENT_GONE
+            raise
+        except Exception:
             record.status = 500
             raise
         finally:

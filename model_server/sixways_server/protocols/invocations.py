@@ -8,11 +8,10 @@ too, are those of that protocol.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -39,6 +38,7 @@ from sixways_server.routing import Routes, parse, shown
 if TYPE_CHECKING:
     from sixways_server.registry import Registry
 
+T = TypeVar("T")
 _TAGS: list[str | Enum] = ["SageMaker and MLflow"]
 _OPENAI = {
     "messages": "/v1/chat/completions",
@@ -149,14 +149,16 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
         record = record_of(request)
         if _is_csv(request):
             record.protocol = "mlflow"
-            return await predict(request, mlflow.from_csv, data, _target(request))
-        fields = await off_loop(len(data), _fields, v2.split(request, data)[0])
-        record.protocol, path = _asked(fields)
-        name = _name(fields) or _target(request)
+            return await predict(request, mlflow.from_csv, data, None)
+        content, _ = v2.split(request, data)
+        fields, (record.protocol, path) = await off_loop(len(content), _asked, content)
+        name = _name(fields)
         if not path:
             return await predict(request, _from_json, data, name)
+        name = name or _target(request)
         if path == v2.INFER:
-            engine = registry.choose(name, lambda e: v2.takes(e, _inputs(fields)), "take these")
+            inputs = await off_loop(len(content), _inputs, fields) if name is None else []
+            engine = registry.choose(name, lambda e: v2.takes(e, inputs), "take these inputs")
             return await routes.answer(path, request, data, model=engine.info.name)
         if "model" not in fields:
             kind, wanted = _KINDS[path]
@@ -169,6 +171,7 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
         request: Request, read: Callable[[bytes], mlflow.Given], data: bytes, name: str | None
     ) -> mlflow.MLflowResponse:
         given = await off_loop(len(data), read, data)
+        name = name or given.params.model or _target(request)
         return await mlflow.answer(request, registry, given, model=name, max_inputs=max_inputs)
 
 
@@ -198,24 +201,30 @@ def _is_csv(request: Request) -> bool:
     )
 
 
-def _fields(data: bytes) -> dict[str, msgspec.Raw]:
-    """The fields of the body's object; their values are not looked at yet."""
+def _decoded(data: bytes | msgspec.Raw, kind: type[T]) -> T:
+    """JSON as `kind`; a `Raw` within is not looked at yet.
+
+    Raises:
+        BadRequest: it is no JSON, or another kind.
+    """
     try:
-        return msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(
-            f"the body is no JSON object: {error}; {_ACCEPTED}", code="invalid_json"
+            f"the body is no such JSON object: {error}; {_ACCEPTED}", code="invalid_json"
         ) from None
 
 
-def _asked(fields: Mapping[str, msgspec.Raw]) -> Asked:
+def _asked(data: bytes) -> tuple[dict[str, msgspec.Raw], Asked]:
+    """The body's fields, and what they ask for."""
+    fields = _decoded(data, dict[str, msgspec.Raw])
     for key, path in _OPENAI.items():
         if key in fields:
-            return Asked("openai", path)
+            return fields, Asked("openai", path)
     if "inputs" in fields and _are_tensors(fields["inputs"]):
-        return Asked("v2", v2.INFER)
+        return fields, Asked("v2", v2.INFER)
     if any(key in fields for key in mlflow.KEYS):
-        return Asked("mlflow", "")
+        return fields, Asked("mlflow", "")
     given = ", ".join(name[:40] for name in list(fields)[:8]) or "nothing"
     raise BadRequest(f"the body holds {given}; {_ACCEPTED}", code="unknown_shape")
 
@@ -224,25 +233,20 @@ def _are_tensors(inputs: msgspec.Raw) -> bool:
     # Looked at only where it can be so: rows of numbers are many.
     if not _OBJECTS.match(inputs):
         return False
-    try:
-        first = msgspec.json.decode(inputs, type=list[dict[str, msgspec.Raw] | msgspec.Raw])[0]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
+    first = _decoded(inputs, list[dict[str, msgspec.Raw] | msgspec.Raw])[0]
     return isinstance(first, dict) and {"name", "shape", "datatype"} <= first.keys()
 
 
 def _inputs(fields: Mapping[str, msgspec.Raw]) -> list[str]:
-    """The names of the tensors, where they are such."""
-    with contextlib.suppress(msgspec.DecodeError):
-        return [one.name for one in msgspec.json.decode(fields["inputs"], type=list[_Named])]
-    return []
+    """The names of the tensors."""
+    return [one.name for one in _decoded(fields["inputs"], list[_Named])]
 
 
 def _name(fields: dict[str, msgspec.Raw]) -> str | None:
     """The model that the body names; a null is taken out."""
     if "model" not in fields:
         return None
-    value = msgspec.json.decode(fields["model"])
+    value: Any = _decoded(fields["model"], object)
     if isinstance(value, str):
         return value
     if value is not None:

@@ -17,9 +17,9 @@ from pydantic import Field
 from starlette.requests import Request
 from typing_extensions import TypedDict
 
-from sixways_server import plain
 from sixways_server.engines.base import TensorEngine
 from sixways_server.errors import BadRequest
+from sixways_server.protocols import plain
 from sixways_server.protocols.generation import Generation, Strict
 from sixways_server.record import record_of
 from sixways_server.stream import until_gone
@@ -104,13 +104,12 @@ async def answer(
     Raises:
         BadRequest, PromptTooLong, TooBusy: as the engine.
     """
-    name = model or given.params.model
-    engine = registry.choose(name, *plain.able_to_read(given.value))
-    reads_text = given.texts is not None and not isinstance(engine, TensorEngine)
+    engine = registry.choose(model, *plain.able_to_read(given.value))
+    as_sent = given.texts is None or isinstance(engine, TensorEngine)
     work = plain.compute(
         record_of(request),
         engine,
-        given.texts if reads_text and given.texts is not None else given.value,
+        given.value if as_sent else given.texts,
         given.params,
         field=given.field,
         chat=False,

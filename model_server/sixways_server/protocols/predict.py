@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, NotRequired
 from starlette.requests import Request
 from typing_extensions import TypedDict
 
-from sixways_server import plain
 from sixways_server.engines.base import Engine, TensorEngine
 from sixways_server.errors import BadRequest
-from sixways_server.protocols import failures
+from sixways_server.protocols import failures, plain
 from sixways_server.protocols.generation import Generation
 from sixways_server.record import record_of
 from sixways_server.routing import Routes

@@ -58,8 +58,8 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
     """Adds the routes of this protocol."""
     shared: dict[str, Any] = {"tags": ["Open Inference V2"]}
     read = {**shared, "responses": failures(V2Error, computes=False)}
-    state = {**shared, "responses": {**failures(V2Error, computes=False)}}
-    state["responses"][503] = {"model": Ready | V2Error}
+    not_ready: dict[int | str, Any] = {503: {"model": Ready | V2Error}}
+    state = {**shared, "responses": {**failures(V2Error, computes=False), **not_ready}}
     computed = {
         **shared,
         "response_model": InferResponse,
@@ -94,16 +94,17 @@ def install(routes: Routes, registry: Registry, max_inputs: int) -> None:
     @routes.post("/v2/repository/index", response_model=list[IndexedModel], **read)
     async def index(request: Request) -> list[IndexedModel]:
         """Every model and its state."""
+        reasons = dict.fromkeys(registry.names, "")
+        reasons.update(dict.fromkeys(registry.loading, "loading"))
+        reasons.update(dict.fromkeys(registry.broken, "broken"))
         return [
             {
                 "name": name,
                 "version": VERSION,
-                "state": "UNAVAILABLE"
-                if name in (*registry.loading, *registry.broken)
-                else "READY",
-                "reason": "loading" if name in registry.loading else "",
+                "state": "UNAVAILABLE" if reason else "READY",
+                "reason": reason,
             }
-            for name in registry.names
+            for name, reason in reasons.items()
         ]
 
     async def metadata(request: Request, model: str) -> ModelMetadata:

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 
 from sixways_server.errors import BadRequest
+from sixways_server.protocols.arrays import from_flat
 from sixways_server.protocols.v2_types import InferRequest, InputTensor, OutputTensor
-from sixways_server.tensors import from_flat
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -40,7 +40,7 @@ class InputTensor(Strict):
 
     name: str
     shape: Annotated[
-        list[Annotated[int, Field(ge=0, le=_COUNT)]],
+        list[Annotated[int, Field(ge=1, le=_COUNT)]],
         Field(fail_fast=True, min_length=1, max_length=_MOST_AXES),
     ]
     datatype: str

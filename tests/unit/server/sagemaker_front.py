@@ -58,10 +58,10 @@ class Container:
             )
 
     def ping(self) -> int:
-        """The status; 0 where nobody listens yet."""
+        """The status; 0 where nobody answers yet."""
         try:
             return httpx.get(f"{self.url}/ping", timeout=2).status_code
-        except httpx.ConnectError:
+        except httpx.TransportError:
             return 0
 
     def wait(self, status: int = 200, seconds: float = 20) -> float:

@@ -19,6 +19,7 @@ from sixways_server.engines.dummy import DummyTensor, _Options
 from sixways_server.metrics import Metrics
 from sixways_server.registry import Registry
 from tests.unit.server.conftest import Live, Process, live_server
+from tests.unit.server.test_limits import wait_until
 
 
 def ask(client: httpx.Client, query: str, status: int = 200, **variables: Any) -> Any:
@@ -188,6 +189,14 @@ def test_a_field_that_fails_shows_no_internals(
     assert answer["errors"][0]["extensions"]["code"] == "internal"
     assert "secret" not in str(answer)
     assert "secret" in caplog.text
+
+
+def test_a_client_that_leaves_ends_its_fields(tmp_path: Path) -> None:
+    with live_server(tmp_path, mini="dummy:embeddings?delay=30") as live, live.client() as client:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/graphql", json={"query": '{ embed(texts: ["a"]) { tokens } }'}, timeout=1)
+        wait_until(lambda: live.metrics.in_flight == 0)
+        assert 'protocol="graphql",status="499"' in live.metrics.text().decode()
 
 
 def test_it_is_served_only_where_the_configuration_says_so(

@@ -69,6 +69,9 @@ def test_the_target_model_names_the_model_and_the_body_goes_before_it(
             assert call(client, {"input": "a"}, **{header: target})["model"] == "two"
         assert call(client, {"input": "a", "model": "one"}, **{header: "two"})["model"] == "one"
         call(client, {"input": "a"}, 404, **{header: "three.tar.gz"})
+        named = {"instances": ["a"], "params": {"model": "one"}}
+        call(client, named, **{header: "three"})
+        call(client, {"instances": ["a"]}, 404, **{header: "three"})
         tensors = {"inputs": [{**TENSOR, "name": "text"}]}
         assert "name one of: one, two" in call(client, tensors, 400)["error"]
         message = call(client, {"input": "a"}, 400)["error"]["message"]
@@ -85,6 +88,10 @@ SHAPES = [
     ({"inputs": [{**TENSOR, "data": [1]}]}, "error"),
     ({"inputs": [{**TENSOR, "datatype": 3}]}, "error"),
     ({"inputs": [TENSOR], "model": 3}, "error"),
+    ({"inputs": [TENSOR, {}]}, "error"),
+    (b'{"input": "a", "model": "\xff"}', {"error": {"param": None}}),
+    (b'{"input": "a", "model": 1e999}', {"error": {"param": None}}),
+    (b'{"inputs": [{"name": "\xff", "shape": [1], "datatype": "FP32"}]}', "error"),
     ({"instances": "a"}, "error_code"),
     ({"instances": [1], "model": 3}, "error_code"),
     ({"nothing": 1}, "error_code"),

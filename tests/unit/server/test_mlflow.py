@@ -184,9 +184,12 @@ WRONG = [
     ({"inputs": [["a", "b"]], "model": "mini"}, "inputs[0]: a list is not accepted"),
     ({"inputs": {"a": ["x"], "b": ["y"]}, "model": "mini"}, "2 columns; this model takes one"),
     ({"inputs": "a"}, "model: is missing; name one of: mini, echo"),
-    ({"inputs": [{"messages": [{"role": "who", "content": ""}]}]}, "messages[0]: [0].role"),
+    (
+        {"inputs": [{"messages": [{"role": "who", "content": ""}]}]},
+        "inputs.messages[0][0].role:",
+    ),
     ({"inputs": {"messages": [[]]}}, "messages[0]: holds no message"),
-    ({"inputs": {"messages": "hello"}}, "messages[0]:"),
+    ({"inputs": {"messages": "hello"}}, "inputs.messages[0]: input should be a valid list"),
     ({"inputs": ["a"], "params": {"temperature": -1}}, "params.temperature"),
     ({"inputs": ["a"], "params": 1}, "params"),
 ]

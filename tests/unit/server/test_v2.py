@@ -86,7 +86,7 @@ WRONG = [
     (text("a", datatype="BF16"), "text is BYTES"),
     (text("a", data=None), "inputs[0]: needs either data or"),
     (text("a", parameters={"binary_data_size": 5}), "inputs[0]: needs either data or"),
-    (text(), "0 inputs"),
+    (text(), "inputs[0].shape[0]"),
     (text(["a", "b"], shape=[2, 1]), "1 rows of 2 to 2 values, but shape is [2, 1]"),
     (text(["a", "b"], shape=[2]), "1 rows of 2 to 2 values, but shape is [2]"),
     ({"inputs": [{"name": name, "shape": [2, 2], "datatype": "INT64", "data": [[1], [1, 1, 1]]}
@@ -165,8 +165,10 @@ WRONG_ROWS = [
     (rows([[0] * 4, 0]), "mixed"),
     (rows([0] * 6, shape=[2, 3]), "features: float32 of shape [2, 3] is not accepted"),
     (rows([0] * 8, shape=[8]), "features: float32 of shape [8] is not accepted"),
-    (rows([], shape=[0, 4]), "features: float32 of shape [0, 4] is not accepted"),
+    (rows([], shape=[0, 4]), "inputs[0].shape[0]"),
     (rows([0] * 8, shape=[1] * 17), "inputs[0].shape"),
+    (rows([], shape=[2**31 - 1] * 16), "0 values, but shape"),
+    (rows([[[]]], shape=[1, 1, 1]), "1 rows of 0 to 0 values, but shape is [1, 1, 1]"),
     (rows([0] * 7 + [True]), "inputs[0].data[1][3]: True is not accepted; accepted: a number"),
     (rows([0] * 7 + ["1"]), "inputs[0].data[1][3]: '1' is not accepted"),
     (rows([0] * 7 + [None]), "inputs[0].data[1][3]: None is not accepted"),
@@ -201,6 +203,14 @@ def test_the_index_names_every_model_and_its_state(client: httpx.Client) -> None
     assert {one["name"]: one["state"] for one in index} == dict.fromkeys(
         ("mini", "echo", "sum"), "READY"
     )
+
+
+def test_the_index_says_why_a_model_is_not_there(tmp_path: Path) -> None:
+    with live_server(tmp_path, mini="dummy:embeddings") as live, live.client() as client:
+        live.registry._engines["mini"] = None
+        assert client.post("/v2/repository/index").json() == [
+            {"name": "mini", "version": "1", "state": "UNAVAILABLE", "reason": "loading"}
+        ]
 
 
 def test_unknown_models_and_versions_are_404(client: httpx.Client) -> None:

@@ -194,8 +194,9 @@ def messages(value: object, field: str) -> list[dict[str, str]]:
     try:
         found = _CHAT.validate_python(value, strict=True)
     except ValidationError as error:
-        wrong = bad_request(error)
-        raise BadRequest(f"{field}: {wrong.message}", field=field) from None
+        wrong = bad_request(error).message
+        where = "" if wrong.startswith("[") else ": "
+        raise BadRequest(f"{field}{where}{wrong.removeprefix('body: ')}", field=field) from None
     if not found:
         raise BadRequest(f"{field}: holds no message", field=field)
     return [message.as_text(index) for index, message in enumerate(found)]
@@ -237,7 +238,7 @@ def _bytes(value: Any) -> int:
 
 
 def _array(value: object, spec: TensorSpec, field: str) -> NDArray[Any]:
-    from sixways_server.tensors import from_lists
+    from sixways_server.protocols.arrays import from_lists
 
     array = from_lists(value, spec.dtype, field)
     # A column of single values is what data frames have; models often want it as (n, 1).
