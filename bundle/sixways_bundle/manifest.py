@@ -36,8 +36,8 @@ class Quality(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     `cosine` (higher is better): mean cosine between both models' sentence embeddings; `worst` is
     the smallest. For a model over tensors: between all numbers of its outputs over seeded random
     inputs, which shows that a conversion is right and not what a quantized model loses on the
-    inputs it was trained for. `perplexity_ratio` (lower is better): perplexity over a fixed text divided by
-    that of the unquantized model; `worst` is the largest ratio of one passage.
+    inputs it was trained for. `perplexity_ratio` (lower is better): perplexity over a fixed text
+    divided by that of the unquantized model; `worst` is the largest ratio of one passage.
     """
 
     metric: Literal["cosine", "perplexity_ratio"]
@@ -85,8 +85,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole of `bundle.json`.
 
-    `max_tokens` is the longest input (encoders) or context (LLMs), 0 over tensors. `dimensions` is the width of
-    an embedding, 0 where the task has none. `eos_token_ids` end a generation.
+    `max_tokens` is the longest input (encoders) or context (LLMs), 0 over tensors. `dimensions` is
+    the width of an embedding, 0 where the task has none. `eos_token_ids` end a generation.
     """
 
     schema: int
