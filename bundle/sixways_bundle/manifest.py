@@ -85,8 +85,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole of `bundle.json`.
 
-    `max_tokens` is the longest input (encoders) or context (LLMs), 0 over tensors. `dimensions`
-    is the width of an embedding, 0 where the task has none. `eos_token_ids` end a generation.
+    `max_tokens` is the longest input (encoders) or context (LLMs), 0 over tensors. `dimensions` is
+    the width of an embedding, 0 where the task has none. `eos_token_ids` end a generation.
     """
 
     schema: int

@@ -25,9 +25,10 @@ class Needs:
 NEEDS: Mapping[tuple[str, str], Needs] = {
     ("openvino", "embeddings"): Needs(("openvino",), "server"),
     ("onnx", "embeddings"): Needs(("onnxruntime",), "server"),
-    ("torch", "embeddings"): Needs(("torch", "transformers", "torchao"), "torch"),
+    ("torch", "embeddings"): Needs(("torch", "transformers"), "torch"),
     ("litert", "embeddings"): Needs(("ai_edge_litert",), "litert"),
     ("openvino", "chat"): Needs(("openvino_genai",), "server"),
+    ("vllm", "chat"): Needs(("vllm",), "vllm", gpu=True),
     ("openvino", "tensor"): Needs(("openvino",), "server"),
     ("onnx", "tensor"): Needs(("onnxruntime",), "server"),
     ("litert", "tensor"): Needs(("ai_edge_litert",), "litert"),

@@ -75,6 +75,13 @@ def _open_bundle(model: ModelConfig, config: ServerConfig) -> Engine:
             queue_limit=config.queue_limit,
         )
         return tensor
+    if manifest.task == "chat" and variant.engine == "vllm":
+        from sixways_server.engines.vllm import VLLMTextEngine
+
+        gpu: Engine = VLLMTextEngine(
+            info, directory, tokenizer, eos_token_ids=manifest.eos_token_ids
+        )
+        return gpu
     if manifest.task == "chat":
         from sixways_server.engines.openvino_genai import OpenVINOTextEngine
 

@@ -46,6 +46,12 @@ ENCODER_RECIPES: tuple[Recipe, ...] = (
     # Eager torch widens int8 to float32 in every call: small, and slower than float32.
     Recipe("torch-int8", "torch", "int8 weights and tables, float32 activations", _COSINE,
            _TORCH, _TORCH, auto=False),
+    Recipe("torch-bf16", "torch", "bfloat16 weights and activations", _COSINE,
+           _FLOAT, _FLOAT, auto=False),
+    # Compiling takes up to a minute at the first inputs, and eager torch is about as fast.
+    Recipe("torch-bf16-compiled", "torch", "bfloat16 weights and activations, compiled", _COSINE,
+           _FLOAT, _FLOAT, auto=False),
+    Recipe("torch-fp32", "torch", "float32", _COSINE, _FLOAT, _FLOAT, auto=False),
     # For devices: a graph a length, and one text at a time. Converting takes minutes.
     Recipe("litert-int8", "litert", "int8 weights and dynamic int8 activations", _COSINE,
            _LITERT_MODULES, _LITERT, auto=False, extra="convert-litert"),
@@ -103,7 +109,10 @@ class EncoderFamily(Family):
     def make(
         self, recipe: Recipe, out: Path, work: Path, report: Report
     ) -> dict[str, str | int | float | bool]:
-        """Writes the variant's files into `out`. The graph tells the runtime all it must know.
+        """Writes the variant's files into `out`.
+
+        Returns:
+            `compile` where torch is to compile it; the files tell all else.
 
         Raises:
             MissingExtra: a library that makes it is not installed.
@@ -119,14 +128,9 @@ class EncoderFamily(Family):
         elif recipe.engine == "litert":
             self._make_litert(recipe, out, work, report)
         else:
-            report(0.0, "loading torchao")
-            with quiet():
-                from sixways_bundle.quantize import torch as torch_variants
-            encoder = self._load(report)
-            report(0.4, "quantizing with torchao")
-            torch_variants.int8_weights(encoder, out)
+            self._make_torch(recipe, out, report)
         report(1.0, "written")
-        return {}
+        return {"compile": True} if recipe.name.endswith("-compiled") else {}
 
     def _make_openvino(self, recipe: Recipe, out: Path, work: Path, report: Report) -> None:
         report(0.0, "loading OpenVINO and NNCF")
@@ -176,6 +180,17 @@ class EncoderFamily(Family):
         else:
             _copy(plain, target)
 
+    def _make_torch(self, recipe: Recipe, out: Path, report: Report) -> None:
+        report(0.0, "loading torch")
+        with quiet():
+            from sixways_bundle.quantize import torch as variants
+        encoder = self._load(report)
+        report(0.4, f"quantizing: {recipe.precision}")
+        if recipe.name == "torch-int8":
+            variants.int8_weights(encoder, out)
+        else:
+            variants.plain(encoder, out, "float32" if recipe.name == "torch-fp32" else "bfloat16")
+
     def _make_litert(self, recipe: Recipe, out: Path, work: Path, report: Report) -> None:
         report(0.0, "loading LiteRT's converter and quantizer")
         with quiet():
@@ -210,7 +225,7 @@ class EncoderFamily(Family):
         from sixways_bundle.quantize.cosine import cosines
 
         report(0.5, "opening the variant")
-        runtime = open_encoder(recipe.engine, directory, longest=self.max_tokens)
+        runtime = open_encoder(recipe.engine, directory, longest=self.max_tokens, options=options)
         try:
             vectors = self._texts().embed(
                 runtime.embed,
@@ -240,7 +255,7 @@ class EncoderFamily(Family):
 
         for recipe, _, _ in candidates.values():
             _require(recipe)
-        where = {name: (recipe.engine, path) for name, (recipe, path, _) in candidates.items()}
+        where = {name: (one.engine, path, opts) for name, (one, path, opts) in candidates.items()}
         return time_encoders(where, self._texts(), self.max_tokens, report)
 
     def _load(self, report: Report) -> SentenceEncoder:

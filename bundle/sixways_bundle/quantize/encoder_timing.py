@@ -12,6 +12,7 @@ from sixways_bundle.quantize.base import Report, Speed
 from sixways_bundle.quantize.encoder_model import Texts, pad
 from sixways_bundle.runtime import EncoderRuntime, open_encoder
 
+Options = Mapping[str, str | int | float | bool]
 BATCHES = (1, 8, 32)
 _TOKENS = 26
 _ROUNDS = 11
@@ -20,12 +21,15 @@ _SECONDS = 20.0
 
 
 def time_encoders(
-    candidates: Mapping[str, tuple[str, Path]], texts: Texts, longest: int, report: Report
+    candidates: Mapping[str, tuple[str, Path, Options]],
+    texts: Texts,
+    longest: int,
+    report: Report,
 ) -> dict[str, Speed]:
     """Times all candidates in turns: A B C A B C, so that a drifting machine is fair to all.
 
     Args:
-        candidates: by variant name: engine and folder.
+        candidates: by variant name: engine, folder and options.
         texts: sentences to run; those of about 26 tokens are taken.
         longest: tokens that the model takes at most.
         report: told after each round.
@@ -40,9 +44,9 @@ def time_encoders(
     }
     runtimes: dict[str, EncoderRuntime] = {}
     try:
-        for index, (name, (engine, directory)) in enumerate(candidates.items()):
+        for index, (name, (engine, directory, options)) in enumerate(candidates.items()):
             report(0.2 * index / len(candidates), f"opening {name}")
-            runtimes[name] = open_encoder(engine, directory, longest=longest)
+            runtimes[name] = open_encoder(engine, directory, longest=longest, options=options)
             for size in BATCHES:  # the first run of a shape also prepares for it
                 runtimes[name].embed(*batches[size])
         end = time.monotonic() + _SECONDS

@@ -13,12 +13,13 @@ from sixways_bundle.runtime import telemetry
 from sixways_bundle.runtime.llm import MODEL
 
 if TYPE_CHECKING:
-    from sixways_bundle.quantize.llm_measure import Losses
+    from sixways_bundle.quantize.llm_losses import Losses
 
 Options = Mapping[str, str | int | float | bool]
 _MODULES = ("openvino", "openvino_genai", "gguf", "tokenizers", "numpy")
 _TOOLS = ("openvino", "openvino-genai", "gguf")
 _NNCF = (*_MODULES, "nncf")
+_TORCH = (*_MODULES, "torch", "transformers", "safetensors")
 
 # Thresholds are perplexity ratios to the model as shipped, dequantized and computed in float32.
 # SmolLM2-135M-Instruct Q4_1 gave 1.000, 1.006 and 1.109; each threshold leaves about the room that
@@ -32,6 +33,9 @@ LLM_RECIPES: tuple[Recipe, ...] = (
            _NNCF, (*_TOOLS, "nncf")),
     Recipe("openvino-int4", "openvino", "int4 weights in groups of 32, int8 token table", 1.15,
            _NNCF, (*_TOOLS, "nncf"), auto=False),
+    # For machines with a CUDA GPU, which is not where a bundle must be built.
+    Recipe("vllm-bf16", "vllm", "bfloat16 weights and activations", 1.02,
+           _TORCH, (*_TOOLS, "torch", "transformers", "safetensors"), auto=False),
 )  # fmt: skip
 """What can be made of a GGUF language model; quality is the perplexity ratio."""
 
@@ -89,6 +93,16 @@ class LlmFamily(Family):
         from sixways_bundle.quantize import llm_ir
 
         out.mkdir(parents=True, exist_ok=True)
+        if recipe.engine == "vllm":
+            from sixways_bundle.quantize import llm_torch
+
+            report(0.0, "dequantizing to bfloat16 with transformers")
+            llm_torch.convert(self._model.path, out, self.eos_token_ids)
+            # The server has the bundle's own; these are for whoever opens the folder with vLLM.
+            self.write_tokenizer(out)
+            llm_torch.name_tokenizer(out)
+            report(1.0, "bfloat16 weights saved")
+            return {}
         reference = self._reference(work, _part(report, 0.0, 0.6))
         precision = recipe.name.removeprefix("openvino-")
         if precision != "gguf":
@@ -105,7 +119,10 @@ class LlmFamily(Family):
     def measure(
         self, recipe: Recipe, directory: Path, options: Options, work: Path, report: Report
     ) -> Measured:
-        """See `Family.measure`: perplexity over the fixed passages against the float16 weights."""
+        """See `Family.measure`: perplexity over the fixed passages against the float16 weights.
+
+        Each variant is computed by the engine that serves it; vLLM's by transformers instead.
+        """
         from sixways_bundle.quantize import llm_measure
         from sixways_bundle.quantize.llm_tokenizer import build_tokenizer
 
@@ -117,7 +134,13 @@ class LlmFamily(Family):
             self._reference_losses = llm_measure.losses(
                 reference.parent, ids, True, _part(report, 0.3, 0.6)
             )
-        found = llm_measure.losses(directory, ids, False, _part(report, 0.6, 1.0))
+        rest = _part(report, 0.6, 1.0)
+        if recipe.engine == "vllm":
+            from sixways_bundle.quantize import llm_torch
+
+            found = llm_torch.losses(directory, ids, rest)
+        else:
+            found = llm_measure.losses(directory, ids, False, rest)
         return found.ratio_to(self._reference_losses, texts)
 
     def time(
@@ -128,7 +151,10 @@ class LlmFamily(Family):
         """See `Family.time`: milliseconds a decoded token at 1 and 8 streams."""
         from sixways_bundle.quantize.llm_measure import time_variants
 
-        folders = {name: folder for name, (_, folder, _) in candidates.items()}
+        # vLLM's may have no GPU here, and are never a candidate of `auto`.
+        folders = {
+            name: folder for name, (one, folder, _) in candidates.items() if one.engine != "vllm"
+        }
         return time_variants(folders, len(self._model.tokens), report)
 
     def _reference(self, work: Path, report: Report) -> Path:

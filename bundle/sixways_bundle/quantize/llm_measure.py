@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import openvino
 import openvino_genai  # type: ignore[import-untyped]
-from numpy.typing import NDArray
 
 from sixways_bundle.errors import BundleError
-from sixways_bundle.quantize.base import Measured, Report, Speed
+from sixways_bundle.quantize.base import Report, Speed
+from sixways_bundle.quantize.llm_losses import Losses
 from sixways_bundle.runtime.llm import open_pipeline
 
 STREAMS = (1, 8)
@@ -41,27 +39,6 @@ def passages() -> list[str]:
     if not found:
         raise BundleError("the passages of sixways are missing. Fix: install sixways again")
     return found
-
-
-@dataclass(frozen=True)
-class Losses:
-    """By passage: summed negative log-likelihood (nats) and the tokens it is a sum over."""
-
-    nats: NDArray[np.float64]
-    tokens: NDArray[np.int64]
-
-    def ratio_to(self, reference: Losses, texts: Sequence[str]) -> Measured:
-        """Perplexity divided by the reference's, overall and of the worst passage."""
-        difference = self.nats - reference.nats
-        by_passage = np.exp(difference / self.tokens)
-        worst = int(by_passage.argmax())
-        return Measured(
-            metric="perplexity_ratio",
-            value=math.exp(difference.sum() / self.tokens.sum()),
-            worst=float(by_passage[worst]),
-            samples=int(self.tokens.sum()),
-            worst_sample=texts[worst],
-        )
 
 
 def losses(directory: Path, ids: Sequence[Sequence[int]], exact: bool, report: Report) -> Losses:

@@ -7,11 +7,13 @@ here is unpickled.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sixways_bundle.errors import BundleError, MissingExtra
+from sixways_bundle.errors import BundleError, MissingExtra, Problem
 from sixways_bundle.runtime.base import EncoderRuntime, model_file, usable_threads
 
 try:
@@ -46,6 +48,8 @@ class SentenceEncoder(torch.nn.Module):
         hidden: torch.Tensor = self.model(
             input_ids=input_ids, attention_mask=attention_mask
         ).last_hidden_state
+        if hidden.dtype != torch.float32:
+            hidden = hidden.float()  # a sum over many tokens needs more than 8 bits
         if self.pooling == "cls":
             pooled = hidden[:, 0]
         else:
@@ -55,22 +59,25 @@ class SentenceEncoder(torch.nn.Module):
 
 
 class TorchEncoder(EncoderRuntime):
-    """An encoder in eager torch.
+    """An encoder in torch; on CUDA where torch sees a GPU.
 
     Args:
         directory: folder with `config.json`, `pooling.json` and `model.safetensors`.
         threads: processor threads; None: all that this process may run on. torch has one pool
             for the whole process, so the encoder opened last decides.
+        compiled: whether torch compiles the model. That takes a C++ compiler and up to minutes
+            at the first inputs.
 
     Raises:
         MissingExtra: transformers, torchao or safetensors is not installed.
-        BundleError: a file is missing, or the weights do not fit the configuration.
+        BundleError: a file is missing, the weights do not fit the configuration, or there is no
+            compiler.
     """
 
-    def __init__(self, directory: Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, threads: int | None = None, compiled: bool = False
+    ) -> None:
         try:
-            from safetensors import safe_open
-            from torchao.prototype.safetensors import safetensors_support
             from transformers import AutoConfig, AutoModel
         except ImportError:
             raise MissingExtra("the torch engine", "torch") from None
@@ -79,19 +86,13 @@ class TorchEncoder(EncoderRuntime):
         config = AutoConfig.from_pretrained(
             str(directory), local_files_only=True, trust_remote_code=False
         )
-        # float32 by name, since a configuration may say what the weights once were.
+        # By name, since a configuration may say what the weights once were.
+        dtype = _DTYPES[pooling.get("dtype", "float32")]
         model: Any = AutoModel.from_config(  # type: ignore[no-untyped-call]
-            config, trust_remote_code=False, dtype=torch.float32
+            config, trust_remote_code=False, dtype=dtype
         )
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        # torchao has no types here.
-        join: Callable[..., tuple[dict[str, Any], dict[str, Any]]] = (
-            safetensors_support.unflatten_tensor_state_dict
-        )
+        state, left = _weights(path)
         try:
-            state, left = join(flat, metadata)
             model.load_state_dict(state, strict=True, assign=True)
         except (KeyError, ValueError, RuntimeError) as error:
             raise BundleError(
@@ -104,9 +105,15 @@ class TorchEncoder(EncoderRuntime):
                 "Fix: build the bundle again with this version of torchao"
             )
         torch.set_num_threads(usable_threads(threads))
-        self._encoder: SentenceEncoder | None = SentenceEncoder(
-            model.eval(), pooling["pooling"], pooling["normalize"]
-        )
+        self._place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self._place.type == "cuda":
+            self.device = f"CUDA ({torch.cuda.get_device_name(self._place)})"
+        encoder: Any = SentenceEncoder(model.eval(), pooling["pooling"], pooling["normalize"])
+        encoder = encoder.to(self._place)
+        if compiled:
+            _require_compiler(self._place)
+            encoder = torch.compile(encoder, dynamic=True)
+        self._encoder: Any = encoder
 
     def embed(
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
@@ -114,9 +121,55 @@ class TorchEncoder(EncoderRuntime):
         if self._encoder is None:
             raise RuntimeError("the encoder was closed")
         with torch.inference_mode():
-            vectors = self._encoder(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
-        rows: NDArray[np.float32] = vectors.numpy()
+            vectors = self._encoder(
+                torch.from_numpy(input_ids).to(self._place),
+                torch.from_numpy(attention_mask).to(self._place),
+            )
+        rows: NDArray[np.float32] = vectors.cpu().numpy()
         return rows
 
     def close(self) -> None:
         self._encoder = None
+
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def _weights(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The weights by name, put together where torchao took them apart, and what was left over."""
+    try:
+        from safetensors import safe_open
+
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if not metadata:
+            return flat, {}
+        from torchao.prototype.safetensors import safetensors_support
+    except ImportError:
+        raise MissingExtra("the torch engine", "torch") from None
+    # torchao has no types here.
+    join: Callable[..., tuple[dict[str, Any], dict[str, Any]]] = (
+        safetensors_support.unflatten_tensor_state_dict
+    )
+    try:
+        return join(flat, metadata)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise BundleError(
+            f"the weights in {path} cannot be put together: {error}. "
+            "Fix: build the bundle again with this version of torchao"
+        ) from error
+
+
+def _require_compiler(place: torch.device) -> None:
+    """Fails now, with words, rather than at the first request inside torch."""
+    if place.type == "cuda":  # Triton brings its own
+        return
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
+    if not any(shutil.which(name) for name in names):
+        raise BundleError(
+            "a compiled variant cannot be opened here",
+            [Problem("compiler", ", ".join(names), "a C++ compiler on PATH",
+                     "install one (Debian, Ubuntu: apt install g++) or name it in CXX, or serve "
+                     "the variant that is not compiled")],
+        )  # fmt: skip

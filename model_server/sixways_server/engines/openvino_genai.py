@@ -13,18 +13,16 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
-from sixways_bundle.errors import BundleError, MissingExtra, Problem
+from sixways_bundle.errors import BundleError, MissingExtra
 from sixways_bundle.runtime.llm import MAX_RUNNING
-from sixways_server.engines.base import Chunk, ModelInfo, Prompt, Sampling, TextEngine
+from sixways_server.engines.base import Chunk, ModelInfo, Prompt, Sampling
 from sixways_server.engines.openvino_genai_generation import Generation, deliver
 from sixways_server.engines.openvino_genai_process import DecodingProcess
-from sixways_server.engines.openvino_genai_text import ChatTemplate, TextStream, check_sampling
+from sixways_server.engines.openvino_genai_text import TextStream, check_sampling
 from sixways_server.engines.openvino_genai_worker import (
     NO_ROOM,
     Cancel,
@@ -33,10 +31,9 @@ from sixways_server.engines.openvino_genai_worker import (
     Settings,
     frame,
 )
+from sixways_server.engines.text import TokenizedTextEngine
 from sixways_server.errors import BadRequest, NotReady, PromptTooLong, RequestError, TooBusy
 
-_UNASKED_TOKENS = 2048
-"""Tokens that a request gets at most when it does not say how many: a small model may never end."""
 _RESTARTS = 3
 _RESTART_WINDOW_S = 60.0
 _PAUSE_SECONDS = 30.0
@@ -49,7 +46,7 @@ _FINISH_SECONDS = 120.0
 _log = logging.getLogger("sixways.engine")
 
 
-class OpenVINOTextEngine(TextEngine):
+class OpenVINOTextEngine(TokenizedTextEngine):
     """A chat model of a bundle.
 
     Args:
@@ -74,18 +71,10 @@ class OpenVINOTextEngine(TextEngine):
         queue_limit: int = 256,
         cache_gb: float | None = None,
     ) -> None:
-        if not eos_token_ids:
-            raise BundleError(
-                f"{info.name} would never end a text",
-                [Problem("eos_token_ids", "", "at least one token id", "build the bundle again")],
-            )
-        self.info = info
-        self._folder, self._ends = tokenizer, tuple(eos_token_ids)
+        super().__init__(info, tokenizer, eos_token_ids)
         self._settings = Settings(str(directory), threads, cache_gb)
         self._queue_limit = queue_limit
         self.most_prompts = MAX_RUNNING + queue_limit
-        self._tokenizer: Tokenizer | None = None
-        self._template: ChatTemplate | None = None
         # Guards everything below: requests come on the event loop, tokens in a thread.
         self._state = threading.Condition()
         self._process: DecodingProcess | None = None
@@ -108,12 +97,7 @@ class OpenVINOTextEngine(TextEngine):
             raise MissingExtra("serving a language model", "server")
         process = self._start()
         try:
-            try:
-                self._tokenizer = Tokenizer.from_file(str(self._folder / "tokenizer.json"))
-            except Exception as error:  # the library raises plain Exception
-                raise BundleError(f"{self._folder} has no usable tokenizer: {error}") from None
-            eos = self._tokenizer.id_to_token(self._ends[0]) or ""
-            self._template = ChatTemplate.load(self._folder, eos)
+            self.open_texts()
         except BaseException:
             process.close()
             raise
@@ -148,43 +132,6 @@ class OpenVINOTextEngine(TextEngine):
         process = self._process
         return process.pid if process else None
 
-    def chat_prompt(self, messages: Sequence[Mapping[str, str]], sampling: Sampling) -> Prompt:
-        """See `TextEngine.chat_prompt`."""
-        check_sampling(sampling)
-        tokenizer = self._loaded_tokenizer()
-        if self._template is None:
-            raise BadRequest(
-                f"messages: {self.info.name} has no chat template. Fix: use a text completion",
-                field="messages",
-            )
-        self.check_characters(sum(len(one["content"]) for one in messages), "messages")
-        # The template writes the special tokens itself.
-        text = self._template.render(messages)
-        return self._prompt(
-            tokenizer.encode(text, add_special_tokens=False).ids, "messages", sampling
-        )
-
-    def text_prompt(self, prompt: str | Sequence[int], sampling: Sampling) -> Prompt:
-        """See `TextEngine.text_prompt`.
-
-        Raises:
-            BadRequest: no token, or an id that the model does not have.
-        """
-        check_sampling(sampling)
-        tokenizer = self._loaded_tokenizer()
-        if isinstance(prompt, str):
-            self.check_characters(len(prompt), "prompt")
-            return self._prompt(tokenizer.encode(prompt).ids, "prompt", sampling)
-        size = tokenizer.get_vocab_size()
-        for position, token in enumerate(prompt):
-            if not 0 <= token < size:
-                raise BadRequest(
-                    f"prompt[{position}]: {token} is not accepted; accepted: token ids from 0 "
-                    f"to {size - 1}",
-                    field="prompt",
-                )
-        return self._prompt(list(prompt), "prompt", sampling)
-
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Chunk, None]:
         """See `TextEngine.generate`.
 
@@ -193,7 +140,7 @@ class OpenVINOTextEngine(TextEngine):
         """
         check_sampling(sampling)
         generation = self._accept(prompt.token_ids, self._decoding(prompt, sampling))
-        text = TextStream(self._loaded_tokenizer(), sampling.stop, frozenset(self._ends))
+        text = TextStream(self.loaded_tokenizer(), sampling.stop, frozenset(self.ends))
         tokens = 0  # made since the last chunk
         try:
             while True:
@@ -214,32 +161,10 @@ class OpenVINOTextEngine(TextEngine):
         finally:
             self._leave(generation)
 
-    def _loaded_tokenizer(self) -> Tokenizer:
-        if self._tokenizer is None:
-            raise NotReady(f"{self.info.name} is not loaded yet", retry_after=1)
-        return self._tokenizer
-
-    def _prompt(self, ids: list[int], field: str, sampling: Sampling) -> Prompt:
-        if not ids:
-            raise BadRequest(f"{field}: has no token; accepted: at least one", field=field)
-        asked = sampling.max_tokens
-        limit, total = self.info.max_tokens, len(ids) + (asked or 1)
-        if total > limit:
-            wanted = f"{asked} to be made" if asked else "at least 1 to be made"
-            left = limit - len(ids)
-            fix = f"lower max_tokens to {left} or less, or shorten" if left > 0 else "shorten"
-            raise PromptTooLong(
-                f"{field}: {len(ids)} tokens and {wanted} are {total}; {self.info.name} takes "
-                f"{limit} in all. Fix: {fix} {field}",
-                field=field,
-            )
-        return Prompt(ids)
-
     def _decoding(self, prompt: Prompt, sampling: Sampling) -> Decoding:
-        left = self.info.max_tokens - len(prompt.token_ids)
         seed = secrets.randbelow(_SEEDS) if sampling.seed is None else sampling.seed % _SEEDS
         return Decoding(
-            max_tokens=sampling.max_tokens or min(left, _UNASKED_TOKENS),
+            max_tokens=self.most_new_tokens(prompt, sampling),
             # The engine computes in float32: what is nearly 0 there means the most likely token.
             temperature=sampling.temperature if sampling.temperature >= _LEAST else 0.0,
             top_p=max(sampling.top_p, _LEAST),
@@ -247,7 +172,7 @@ class OpenVINOTextEngine(TextEngine):
             seed=seed,
             frequency_penalty=sampling.frequency_penalty,
             presence_penalty=sampling.presence_penalty,
-            ends=self._ends,
+            ends=self.ends,
         )
 
     def _accept(self, token_ids: Sequence[int], decoding: Decoding) -> Generation:

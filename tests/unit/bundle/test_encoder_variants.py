@@ -34,14 +34,20 @@ class Built:
     family: EncoderFamily
     root: Path
     reports: dict[str, list[tuple[float, str]]]
+    options: dict[str, Any]
 
     @property
     def work(self) -> Path:
         return self.root / "work"
 
     def runtime(self, name: str) -> EncoderRuntime:
+        recipe = RECIPES[name]
         return open_encoder(
-            RECIPES[name].engine, self.root / name, threads=1, longest=self.family.max_tokens
+            recipe.engine,
+            self.root / name,
+            threads=1,
+            longest=self.family.max_tokens,
+            options=self.options[name],
         )
 
 
@@ -62,10 +68,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     family = EncoderFamily(write_encoder(root / "source"))
     family.write_tokenizer(root / "tokenizer")
     reports: dict[str, list[tuple[float, str]]] = {}
+    options: dict[str, Any] = {}
     for name, recipe in RECIPES.items():
         told = reports.setdefault(name, [])
-        family.make(recipe, root / name, root / "work", lambda *step, told=told: told.append(step))
-    return Built(family, root, reports)
+        options[name] = family.make(
+            recipe, root / name, root / "work", lambda *step, told=told: told.append(step)
+        )
+    return Built(family, root, reports, options)
 
 
 def batch(*rows: list[int]) -> tuple[Any, Any]:
@@ -93,7 +102,11 @@ def no_report(part: float, what: str) -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_variant_is_close_to_the_unquantized_model(built: Built, name: str) -> None:
-    measured = built.family.measure(RECIPES[name], built.root / name, {}, built.work, no_report)
+    options = built.options[name]
+    with engines_may_warn_on_import():  # the compiler's libraries come with the first inputs
+        measured = built.family.measure(
+            RECIPES[name], built.root / name, options, built.work, no_report
+        )
     assert measured.samples == len(sentences.load("evaluation")) >= 200
     assert measured.worst <= measured.value <= 1 + 1e-6
     if name.endswith("fp32"):
@@ -154,6 +167,23 @@ def test_quantized_variants_are_smaller(built: Built) -> None:
     assert size("litert-int8-int4emb") < size("litert-int8") < size("litert-fp32")
 
 
+def test_torch_keeps_what_it_was_told_to(built: Built) -> None:
+    def size(name: str) -> int:
+        return (built.root / name / "model.safetensors").stat().st_size
+
+    assert size("torch-bf16") == pytest.approx(0.5 * size("torch-fp32"), rel=0.1)
+    assert built.options["torch-bf16-compiled"] == {"compile": True}
+    assert all(not built.options[name] for name in RECIPES if not name.endswith("-compiled"))
+
+
+def test_compiling_without_a_compiler_says_so_when_it_is_opened(
+    built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler-here")
+    with pytest.raises(BundleError, match=r"'no-such-compiler-here' is not accepted.*apt install"):
+        built.runtime("torch-bf16-compiled")
+
+
 def test_progress_is_told_and_never_goes_back(built: Built) -> None:
     for name, told in built.reports.items():
         parts = [part for part, _ in told]
@@ -188,9 +218,7 @@ def test_candidates_are_timed_in_turns(built: Built, monkeypatch: pytest.MonkeyP
         def close(self) -> None:
             order.append((self.name, 0))
 
-    monkeypatch.setattr(
-        encoder_timing, "open_encoder", lambda _, directory, longest: Clocked(directory)
-    )
+    monkeypatch.setattr(encoder_timing, "open_encoder", lambda _, folder, **__: Clocked(folder))
     names = ("onnx-int8", "openvino-int8")
     candidates: Any = {name: (RECIPES[name], built.root / name, {}) for name in names}
     built.family.time(candidates, no_report)
@@ -235,6 +263,7 @@ def test_nothing_is_printed_while_a_variant_is_made(
         ("onnx-int8", "model.onnx"),
         ("torch-int8", "model.safetensors"),
         ("torch-int8", "pooling.json"),
+        ("torch-bf16", "config.json"),
         ("litert-int8", "model.tflite"),
     ],
 )
@@ -306,7 +335,9 @@ def test_a_text_runs_in_the_shortest_graph_that_it_fits(built: Built) -> None:
         runtime.embed(*batch([40] * 49))
 
 
-@pytest.mark.parametrize("name", ["openvino-int8", "onnx-int8", "torch-int8", "litert-int8"])
+@pytest.mark.parametrize(
+    "name", ["openvino-int8", "onnx-int8", "torch-int8", "torch-bf16", "litert-int8"]
+)
 async def test_a_served_variant_answers_as_the_unquantized_model(built: Built, name: str) -> None:
     kind = RECIPES[name].engine
     info = ModelInfo("tiny", "embeddings", "sha256:0", name, kind, MAX_TOKENS, HIDDEN)
