@@ -1,92 +1,126 @@
-"""Runs all measurements, prints tables and writes `docs/benchmarks/local.json`."""
+"""`python -m bench [PART …]`: runs measurements, prints tables, writes `docs/benchmarks/`."""
 
 from __future__ import annotations
 
-import json
+import argparse
 import tempfile
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from bench.quantization import build_all, build_auto
-from bench.start import start_to_ready
-from sixways_bundle.build import Result
+from bench import results
+from bench.processes import Pins
 from sixways_bundle.report import machine
 
-_OUT = Path(__file__).parents[1] / "docs" / "benchmarks" / "local.json"
-_TOOLS = ("openvino", "openvino-genai", "onnxruntime", "nncf", "torch", "torchao")
+_SERVING = ("engine", "embeddings", "chat")
+_PARTS = ("quantization", "start", *_SERVING)
+_GROUPS = {"serving": _SERVING}
 
 
-def main() -> None:
-    """Builds, measures, prints, writes."""
-    console = Console(width=160)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the parts that are named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"{', '.join(_PARTS)}; serving is {', '.join(_SERVING)}; none: all",
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="of each measurement (default 5)")
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="a round of embeddings takes (default 4)"
+    )
+    parser.add_argument(
+        "--peer", action="append", default=[], help="of embeddings, only this one; may be repeated"
+    )
+    options = parser.parse_args(arguments)
+    parts = [part for name in options.parts for part in _GROUPS.get(name, (name,))] or _PARTS
+    for name in parts:
+        if name not in _PARTS:
+            parser.error(f"{name}: no such part; accepted: {', '.join((*_PARTS, *_GROUPS))}")
+    if options.rounds < 1 or options.seconds <= 0:
+        parser.error("--rounds takes at least 1, --seconds more than 0")
+    console = Console(width=200)
     console.print(f"machine: {machine()}", highlight=False)
+    for name in _PARTS:
+        if name in parts:
+            console.rule(name)
+            path = _RUN[name](console, options)
+            console.print(f"written: {path.relative_to(path.parents[2])}", highlight=False)
+
+
+def _quantization(console: Console, options: argparse.Namespace) -> Path:
+    from bench.quantization import build_all, rows, table
+
     with tempfile.TemporaryDirectory(prefix="sixways-bench-") as folder:
         console.print("build every variant from nothing", highlight=False)
-        results = build_all(Path(folder))
-        for name, result in results.items():
-            console.print(_quantization_table(name, result))
-        console.print("start to ready", highlight=False)
-        starts = start_to_ready(build_auto(Path(folder)))
-        table = Table("model", "seconds, median (min to max)", title="process start to ready")
-        for name, figure in starts.items():
-            table.add_row(name, str(figure))
-        console.print(table)
-        _OUT.parent.mkdir(parents=True, exist_ok=True)
-        _OUT.write_text(
-            json.dumps(
-                {
-                    "measured": datetime.now(UTC).strftime("%Y-%m-%d"),
-                    "machine": machine(),
-                    "tools": {tool: version(tool) for tool in _TOOLS},
-                    "start_to_ready_seconds": {n: f.as_dict() for n, f in starts.items()},
-                    "variants": {n: _rows(r) for n, r in results.items()},
-                },
-                indent=2,
-            )
-            + "\n"
-        )
-    console.print(f"written: {_OUT.relative_to(_OUT.parents[2])}", highlight=False)
+        built = build_all(Path(folder))
+    for name, result in built.items():
+        console.print(table(name, result))
+    return results.write("quantization", {"variants": {n: rows(r) for n, r in built.items()}})
 
 
-def _rows(result: Result) -> list[dict[str, object]]:
-    return [
-        {
-            "variant": row.variant,
-            "megabytes": row.megabytes,
-            "times_smaller": row.times_smaller,
-            "metric": row.quality.metric,
-            "quality": row.quality.value,
-            "worst": row.quality.worst,
-            "samples": row.quality.samples,
-            "milliseconds": row.milliseconds,
-            "chosen_by_auto": row.reason.startswith("fastest"),
-        }
-        for row in result.report.candidates
-    ]
+def _start(console: Console, options: argparse.Namespace) -> Path:
+    from bench.quantization import build_auto
+    from bench.start import start_to_ready, table
+
+    starts = start_to_ready(build_auto(), options.rounds)
+    console.print(table(starts))
+    figures = {name: figure.as_dict() for name, figure in starts.items()}
+    return results.write("start", {"start_to_ready_seconds": figures})
 
 
-def _quantization_table(name: str, result: Result) -> Table:
-    rows = result.report.candidates
-    shapes = list(dict.fromkeys(shape for row in rows for shape in row.milliseconds))
-    peak = result.report.peak_memory_bytes / 1e9
-    table = Table(title=f"{name}: built in {result.report.seconds:.0f} s, peak {peak:.1f} GB")
-    for column in ("variant", "MB", "times smaller", "quality", "worst", *shapes, ""):
-        table.add_column(column, justify="left" if column in {"variant", ""} else "right")
-    for row in rows:
-        table.add_row(
-            row.variant,
-            f"{row.megabytes:.1f}",
-            f"{row.times_smaller:.2f}",
-            f"{row.quality.metric} {row.quality.value:.4f}",
-            f"{row.quality.worst:.4f}",
-            *(f"{row.milliseconds.get(shape, float('nan')):.2f}" for shape in shapes),
-            "auto" if row.reason.startswith("fastest") else "",
-        )
-    return table
+def _serve(name: str, console: Console, compare: Callable[[], results.Outcome]) -> Path:
+    from bench.plot import draw
+
+    outcome = compare()
+    outcome.show(console)
+    (results.FOLDER / f"{name}.svg").write_text(draw(outcome))
+    return results.write(name, outcome.as_dict())
+
+
+def _engine(console: Console, options: argparse.Namespace) -> Path:
+    from bench.engine import compare
+    from bench.quantization import build_auto
+
+    built = build_auto()
+    return _serve(
+        "engine",
+        console,
+        lambda: compare(
+            built["minilm"], built["smollm2"], options.rounds, options.seconds, Pins.here()
+        ),
+    )
+
+
+def _embeddings(console: Console, options: argparse.Namespace) -> Path:
+    from bench.embeddings import compare
+    from bench.quantization import build_auto, source_of
+
+    bundle, source = build_auto()["minilm"], source_of("minilm")
+    return _serve(
+        "embeddings",
+        console,
+        lambda: compare(bundle, source, options.rounds, options.seconds, Pins.here(), options.peer),
+    )
+
+
+def _chat(console: Console, options: argparse.Namespace) -> Path:
+    from bench.chat import compare
+    from bench.quantization import build_auto, source_of
+
+    bundle, model = build_auto()["smollm2"], source_of("smollm2")
+    return _serve("chat", console, lambda: compare(bundle, model, options.rounds, Pins.here()))
+
+
+_RUN: dict[str, Callable[[Console, argparse.Namespace], Path]] = {
+    "quantization": _quantization,
+    "start": _start,
+    "engine": _engine,
+    "embeddings": _embeddings,
+    "chat": _chat,
+}
 
 
 if __name__ == "__main__":

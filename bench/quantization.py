@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.table import Table
+
 from sixways_bundle.build import AUTO, Request, Result, recipes
 from sixways_bundle.sources import resolve
 from sixways_bundle.worker import build_in_child
@@ -26,12 +28,61 @@ def build_all(cache: Path) -> dict[str, Result]:
     return results
 
 
-def build_auto(cache: Path) -> dict[str, Path]:
-    """The bundle of each model as `auto` makes it, with one variant: what users start."""
-    return {
-        name: build_in_child(Request(name=name, source=source), cache_dir=cache).path
-        for name, source in SOURCES.items()
-    }
+def build_auto() -> dict[str, Path]:
+    """The bundle of each model as `auto` makes it, with one variant: what users start.
+
+    From the usual cache, where `make up` left it.
+    """
+    built = {}
+    for name, source in SOURCES.items():
+        print(f"  bundle {name}", flush=True)
+        request = Request(name=name, source=source)
+        built[name] = build_in_child(request, progress=_Lines()).path
+    return built
+
+
+def source_of(name: str) -> Path:
+    """The model's folder or file as its makers publish it."""
+    return resolve(SOURCES[name]).path
+
+
+def rows(result: Result) -> list[dict[str, object]]:
+    """The variants, for JSON."""
+    return [
+        {
+            "variant": row.variant,
+            "megabytes": row.megabytes,
+            "times_smaller": row.times_smaller,
+            "metric": row.quality.metric,
+            "quality": row.quality.value,
+            "worst": row.quality.worst,
+            "samples": row.quality.samples,
+            "milliseconds": row.milliseconds,
+            "chosen_by_auto": row.reason.startswith("fastest"),
+        }
+        for row in result.report.candidates
+    ]
+
+
+def table(name: str, result: Result) -> Table:
+    """The variants, for people."""
+    candidates = result.report.candidates
+    shapes = list(dict.fromkeys(shape for row in candidates for shape in row.milliseconds))
+    peak = result.report.peak_memory_bytes / 1e9
+    table = Table(title=f"{name}: built in {result.report.seconds:.0f} s, peak {peak:.1f} GB")
+    for column in ("variant", "MB", "times smaller", "quality", "worst", *shapes, ""):
+        table.add_column(column, justify="left" if column in {"variant", ""} else "right")
+    for row in candidates:
+        table.add_row(
+            row.variant,
+            f"{row.megabytes:.1f}",
+            f"{row.times_smaller:.2f}",
+            f"{row.quality.metric} {row.quality.value:.4f}",
+            f"{row.quality.worst:.4f}",
+            *(f"{row.milliseconds.get(shape, float('nan')):.2f}" for shape in shapes),
+            "auto" if row.reason.startswith("fastest") else "",
+        )
+    return table
 
 
 class _Lines:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
+from rich.table import Table
 
 from bench.figures import Figure
 
@@ -26,6 +27,14 @@ def start_to_ready(bundles: Mapping[str, Path], rounds: int = 5) -> dict[str, Fi
         for name, path in bundles.items():
             seconds[name].append(_one_start(name, path))
     return {name: Figure.of(values) for name, values in seconds.items()}
+
+
+def table(starts: Mapping[str, Figure]) -> Table:
+    """The figures, for people."""
+    shown = Table("model", "seconds, median (min to max)", title="process start to ready")
+    for name, figure in starts.items():
+        shown.add_row(name, str(figure))
+    return shown
 
 
 def _one_start(name: str, path: Path) -> float:

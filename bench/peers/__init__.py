@@ -1,0 +1,1 @@
+"""The programs of the peers; each runs in an environment of its own (`requirements.txt`)."""
