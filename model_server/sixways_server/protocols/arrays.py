@@ -102,8 +102,3 @@ def _wrong(
     return BadRequest(
         f"{field}{place}: {shown(value)} is not accepted; accepted: {accepted}", field=field
     )
-
-
-def to_lists(array: NDArray[Any]) -> Any:
-    """The array as JSON has it: lists in lists; a number that is not finite becomes null."""
-    return array.tolist()

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import sixways
 from sixways.cli import app
 from sixways_bundle.build import Result
+from sixways_server.config import ServerConfig
 from tests.unit.bundle.conftest import Builder, builder, family, source
 from tests.unit.bundle.fake import GOOD, MANUAL, QUICK
 
@@ -76,6 +77,16 @@ def test_a_build_that_cannot_be_lists_every_problem(tmp_path: Path) -> None:
 
 def test_serving_what_is_no_bundle_says_how_to_build_one(tmp_path: Path) -> None:
     assert "sixways bundle build" in fail("serve", str(tmp_path))
+
+
+@pytest.mark.parametrize("graphql", [True, False])
+def test_graphql_is_served_only_if_asked_for(
+    bundle: Result, monkeypatch: pytest.MonkeyPatch, graphql: bool
+) -> None:
+    seen: list[ServerConfig] = []
+    monkeypatch.setattr("sixways_server.serve.run", lambda config: seen.append(config) or 0)
+    run("serve", str(bundle.path), *(["--graphql"] if graphql else []))
+    assert [config.graphql for config in seen] == [graphql]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,16 @@ def test_either_header_opens_and_a_wrong_key_does_not(live: Live, header: str) -
     assert live.key[:-1] not in wrong.text
 
 
+def test_the_key_may_be_the_password_of_any_user(live: Live) -> None:
+    with httpx.Client(base_url=live.url) as client:
+        for user in ("", "sixways"):
+            assert client.get("/v1/models", auth=(user, live.key)).status_code == 200
+        assert client.get("/v1/models", auth=(live.key, "")).status_code == 401
+        for wrong in ("x", "=", "a:b", live.key):
+            headers = {"authorization": f"Basic {wrong}"}
+            assert client.get("/v1/models", headers=headers).status_code == 401
+
+
 def test_a_request_without_a_key_is_refused_before_its_body_is_sent(live: Live) -> None:
     head = b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n"
     with live.raw() as raw:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,7 +16,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from sixways_bundle.runtime.base import TensorSpec
 from sixways_server.engines.dummy import DummyTensor, _Options
 from sixways_server.protocols.v2_tensors import DATATYPES
-from tests.unit.server.conftest import MAX_BODY, Live, live_server
+from tests.unit.server.conftest import Live, live_server
 
 
 class Same(DummyTensor):
@@ -272,31 +270,3 @@ def test_a_bool_is_zero_or_one(same: Live) -> None:
         )
     assert (right.status_code, wrong.status_code) == (200, 400), right.text + wrong.text
     assert "a BOOL is one byte" in wrong.json()["error"]
-
-
-PACKED = [
-    (gzip.compress(b"0" * (MAX_BODY + 1)), "gzip", 413, "unpacks to more than"),
-    (zlib.compress(b"0" * (MAX_BODY * 100)), "deflate", 413, "unpacks to more than"),
-    (gzip.compress(b"{}")[:-1], "gzip", 400, "not one whole gzip stream"),
-    (gzip.compress(b"{}") + b"x", "gzip", 400, "not one whole gzip stream"),
-    (b"{}", "gzip", 400, "not one whole gzip stream"),
-    (b"", "deflate", 400, "not one whole deflate stream"),
-    (b"{}", "br", 415, "accepted: gzip, deflate or none"),
-    (gzip.compress(b"{}"), "gzip, gzip", 415, "accepted: gzip, deflate or none"),
-]
-
-
-@pytest.mark.parametrize(("content", "encoding", "status", "message"), PACKED)
-@pytest.mark.parametrize("path", ["/v2/models/sum/infer", "/v1/embeddings"])
-def test_a_packed_body_is_bounded_and_checked(
-    client: httpx.Client, path: str, content: bytes, encoding: str, status: int, message: str
-) -> None:
-    response = client.post(path, content=content, headers={"content-encoding": encoding})
-    assert response.status_code == status, response.text
-    assert message in response.text
-
-
-def test_a_packed_body_is_read_by_every_protocol(client: httpx.Client) -> None:
-    packed = gzip.compress(b'{"model": "mini", "input": "a"}')
-    headers = {"content-encoding": "GZIP"}
-    assert client.post("/v1/embeddings", content=packed, headers=headers).status_code == 200
