@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.processes import NotStarted
 from toolchain import paths
+
+from bench.processes import NotStarted
 
 PEERS = Path(__file__).parent / "peers"
 _DONE = ".installed"

@@ -80,7 +80,7 @@ class LimitTime:
                 raise
             if begun:
                 raise ClientGone from None
-            response = error_response(scope["path"], exceeded(seconds))
+            response = error_response(scope["path"], exceeded(seconds), record.protocol)
             # The rest of a body that came too slowly is not waited for.
             response.headers["connection"] = "close"
             await response(scope, receive, send)

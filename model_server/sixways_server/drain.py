@@ -212,6 +212,7 @@ class DrainingServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         for sock in sockets or []:
+            await self._accept_waiting(sock)
             sock.close()
         self.server_state.draining = True
         self._on_drain()
@@ -229,6 +230,26 @@ class DrainingServer(uvicorn.Server):
                     connection.transport.close()
             await asyncio.sleep(_TICK)
         await self._cut()
+
+    def connection(self) -> asyncio.Protocol:
+        """Serves one connection."""
+        made: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = made(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        return protocol
+
+    async def _accept_waiting(self, listener: socket.socket) -> None:
+        """Accepts what waits: the kernel resets it when the last holder closes the socket."""
+        listener.setblocking(False)
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                accepted, _ = listener.accept()
+                accepted.setblocking(False)
+                await loop.connect_accepted_socket(self.connection, accepted)
 
     @property
     def _connections(self) -> list[DrainingProtocol]:

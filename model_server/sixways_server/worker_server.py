@@ -46,7 +46,7 @@ class WorkerServer(DrainingServer):
         # Without sockets uvicorn does all but listen.
         await super().startup([])
         acceptors: list[Any] = [
-            _Acceptor(one, self._connection, self._crowded) for one in sockets or []
+            _Acceptor(one, self.connection, self._crowded) for one in sockets or []
         ]
         self.servers = acceptors
 
@@ -58,15 +58,6 @@ class WorkerServer(DrainingServer):
 
     def _crowded(self) -> bool:
         return self.count_connections() > self._board.fewest_connections() + 1
-
-    def _connection(self) -> asyncio.Protocol:
-        made: Any = self.config.http_protocol_class
-        protocol: asyncio.Protocol = made(
-            config=self.config,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
-        )
-        return protocol
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM: drain. It may come twice, from the master and from whoever ends all processes
