@@ -179,9 +179,12 @@ class DrainingServer(uvicorn.Server):
         self._on_drain = on_drain
         self.accepting = asyncio.Event()
         self.loading = True
+        self._listeners: list[socket.socket] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to accept; sets `accepting`."""
+        # Of our own: the event loop closes those that it is given.
+        self._listeners = [one.dup() for one in sockets or []]
         await super().startup(sockets)
         self.accepting.set()
 
@@ -211,8 +214,9 @@ class DrainingServer(uvicorn.Server):
         """Drains."""
         for server in self.servers:
             server.close()
-        for sock in sockets or []:
+        for sock in self._listeners:
             await self._accept_waiting(sock)
+        for sock in (*self._listeners, *(sockets or [])):
             sock.close()
         self.server_state.draining = True
         self._on_drain()
