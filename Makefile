@@ -4,7 +4,7 @@
 #   TORCH_BACKEND=cpu      PyTorch without CUDA: 5 GB less, where PyTorch's own index is reachable
 #   PULUMI_ARGS="--diff"   more options for `pulumi up`
 #   PYTEST_ARGS="-k name"  more options for pytest
-#   BENCH_ARGS=...         more options for the benchmark
+#   BENCH_ARGS=serving     parts of the benchmark and options: `.venv/bin/python -m bench --help`
 #   SIXWAYS_CACHE          where the Pulumi CLI and the bundles are kept (~/.cache/sixways)
 
 PYTHON ?= python3
@@ -49,7 +49,7 @@ check: $(STAMP) ## Format, lint and strict types; changes nothing
 test: $(STAMP) ## Every test that this machine can run
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-bench: $(STAMP) ## Measure size, quality, speed and start on this machine
+bench: $(STAMP) ## Measure size, quality, start and serving on this machine, against peers
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
 clean-help: ## Name the caches, their sizes and how to remove them

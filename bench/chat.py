@@ -25,7 +25,8 @@ EACH = 2
 _CONTEXT = 512  # tokens of each slot: prompt and answer have less than 200
 _MANY, _SOME = 32, 8
 _EACH_OF_ONE = 4
-_TIMEOUT = 120.0  # seconds of a round
+TIMEOUT = 120.0
+"""Seconds that a round may take."""
 _SPEED = "tokens_a_second_at_{}_streams"
 _FIRST = f"first_token_p50_ms_at_{_SOME}_streams"
 
@@ -128,7 +129,7 @@ def _measure(
         # A short answer for each stream first: what was stopped a moment ago finds its feet.
         warm = bodies_of(prompts_of(f"warm {streams} {number}", streams), 2)
         row.count(one.run(one.job(warm, streams, each=1), pins).errors)
-        tally = one.run(one.job(bodies_of(prompts), streams, each=each, timeout=_TIMEOUT), pins)
+        tally = one.run(one.job(bodies_of(prompts), streams, each=each, timeout=TIMEOUT), pins)
         row.count(tally.errors)
         waits = [1000 * (sample.first - sample.sent) for sample in tally.samples if sample.first]
         firsts[row.name].append(percentile(waits, 0.5) if waits else float("inf"))

@@ -8,6 +8,7 @@ httptools, since a client that is itself slow would make all servers look alike.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -232,7 +233,7 @@ async def load(job: Job) -> Tally:
         try:
             _, one = await loop.create_connection(lambda: _Connection(run), "127.0.0.1", job.port)
         except OSError as error:
-            run.error(f"no connection: {error.strerror}")
+            run.error(f"no connection: {os.strerror(error.errno or 0)}")
         else:
             connections.append(one)
     if connections:

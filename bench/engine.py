@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.chat import EACH, PATH, TOKENS, bodies_of, count_tokens, prompts_of
+from bench.chat import EACH, PATH, TIMEOUT, TOKENS, bodies_of, count_tokens, prompts_of
 from bench.client import Tally
 from bench.contenders import sixways, take_turns
 from bench.figures import Target, ratio
@@ -44,7 +44,7 @@ def engine_alone(bundle: Path, pins: Pins) -> Iterator[Process]:
     command = [sys.executable, "-m", "bench.in_process", json.dumps(told)]
     process = Process(command, pins, pipes=True)
     try:
-        process.ready_line()
+        process.read_line()
         yield process
     finally:
         process.close()
@@ -142,7 +142,8 @@ def _text(bundle: Path, rounds: int, pins: Pins) -> list[Row]:
 
         def over_http(number: int) -> float:
             prompts = prompts_of(f"server {number}", _STREAMS * EACH)
-            tally: Tally = server.run(server.job(bodies_of(prompts), _STREAMS, each=EACH), pins)
+            job = server.job(bodies_of(prompts), _STREAMS, each=EACH, timeout=TIMEOUT)
+            tally: Tally = server.run(job, pins)
             rows[1].count(tally.errors)
             return count_tokens(tally) / tally.seconds
 

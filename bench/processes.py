@@ -25,6 +25,7 @@ from bench.client import Job, Tally
 CHECKOUT = Path(__file__).resolve().parents[1]
 _MARK = "SIXWAYS_BENCH_PROCESS"
 _END_SECONDS = 15.0
+_ORPHAN_SECONDS = 3.0
 _TAIL_LINES = 12
 
 
@@ -104,12 +105,12 @@ class Process:
 
     def pause(self) -> None:
         """Stops all its processes where they are."""
-        for pid in self._pids():
+        for pid in self._running():
             _signal(pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         """Lets them run again."""
-        for pid in self._pids():
+        for pid in self._running():
             _signal(pid, signal.SIGCONT)
 
     def ask(self, line: str) -> str:
@@ -119,26 +120,23 @@ class Process:
             NotStarted: it ended instead.
         """
         assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        try:
+        # Where it has ended, reading says so.
+        with suppress(BrokenPipeError):
             self._child.stdin.write(line.encode() + b"\n")
             self._child.stdin.flush()
-        except BrokenPipeError:
-            pass  # what follows says so
-        answer: bytes = self._child.stdout.readline()
-        if not answer:
-            raise NotStarted(f"it ended: {self.last_lines()}")
-        return answer.decode()
+        return self.read_line()
 
-    def ready_line(self) -> None:
-        """Waits for the line that it writes once it is open.
+    def read_line(self) -> str:
+        """Waits for a line of its standard output.
 
         Raises:
             NotStarted: it ended instead.
         """
         assert self._child.stdout is not None
-        if not self._child.stdout.readline():
+        line: bytes = self._child.stdout.readline()
+        if not line:
             raise NotStarted(f"it ended: {self.last_lines()}")
+        return line.decode()
 
     def last_lines(self) -> str:
         """The end of what it wrote to its log."""
@@ -149,46 +147,71 @@ class Process:
     def close(self) -> None:
         """Ends it and whatever it started."""
         self.go_on()
+        known = self._running()
         self._child.terminate()
-        until = time.monotonic() + _END_SECONDS
-        while self._pids() and time.monotonic() < until:
-            self._child.poll()
+        with suppress(subprocess.TimeoutExpired):
+            self._child.wait(_END_SECONDS)
+        # What it started ends with it, or a little later, or not at all (daemons).
+        until = time.monotonic() + _ORPHAN_SECONDS
+        while (left := self._left(known)) and time.monotonic() < until:
             time.sleep(0.05)
-        for pid in self._pids():  # daemons that outlive their parent
+        for pid in left:
             _signal(pid, signal.SIGKILL)
-        self._child.wait()
-        self.log.close()
+        with self._child:  # waits, and closes its pipes
+            self.log.close()
 
-    def _pids(self) -> list[int]:
-        """Everything with our mark in its environment, and the children of such.
+    def _left(self, known: Mapping[int, str]) -> set[int]:
+        """Those that run still: of the ones we knew, and others with our mark."""
+        now = _processes()
+        return {pid for pid, born in known.items() if pid in now and now[pid].born == born} | set(
+            self._running()
+        )
+
+    def _running(self) -> dict[int, str]:
+        """Everything with our mark in its environment, and the children of such: when born by id.
 
         Children inherit the mark and orphans keep it; but a process that gives itself another
         name may write over it.
         """
         mark = f"{_MARK}={self._mark}".encode()
-        found: set[int] = set()
+        every = _processes()
         children: dict[int, list[int]] = {}
-        for folder in Path("/proc").iterdir():
-            if not folder.name.isdigit():
-                continue
-            try:
-                marked = mark in (folder / "environ").read_bytes().split(b"\0")
-                # The second field, the name, may hold anything; the state and the parent follow.
-                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-            except OSError:  # ended meanwhile, or another user's
-                continue
-            if state == "Z":
-                continue
-            children.setdefault(int(parent), []).append(int(folder.name))
-            if marked:
-                found.add(int(folder.name))
-        pending = list(found)
+        for pid, one in every.items():
+            children.setdefault(one.parent, []).append(pid)
+        found: dict[int, str] = {}
+        pending = [pid for pid in every if mark in _environment(pid)]
         while pending:
-            for child in children.get(pending.pop(), []):
-                if child not in found:
-                    found.add(child)
-                    pending.append(child)
-        return sorted(found)
+            pid = pending.pop()
+            if pid not in found:
+                found[pid] = every[pid].born
+                pending += children.get(pid, [])
+        return found
+
+
+@dataclass(frozen=True)
+class _Seen:
+    parent: int
+    born: str  # in clock ticks: with its id it names one process for ever
+
+
+def _processes() -> dict[int, _Seen]:
+    """All processes that are not dead yet."""
+    seen = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):  # ended meanwhile
+                # The second field, the name, may hold anything; what follows it does not.
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                if fields[0] != "Z":
+                    seen[int(folder.name)] = _Seen(int(fields[1]), fields[19])
+    return seen
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # ended meanwhile, or another user's
+        return []
 
 
 def _signal(pid: int, which: signal.Signals) -> None:

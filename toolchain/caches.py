@@ -25,6 +25,7 @@ _OURS = {
     "bundles": "finished bundles",
     "variants": "quantized variants",
     "digests": "remembered checksums",
+    "bench": "the environments of the peers that `make bench` compares with",
 }
 
 

@@ -55,7 +55,9 @@ def open_encoder(peer: Peer) -> Encode:
 
 
 def _as_documented(peer: Peer) -> Encode:
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import (  # type: ignore[import-not-found]
+        SentenceTransformer,
+    )
 
     model = SentenceTransformer(peer.source, device="cpu")
 

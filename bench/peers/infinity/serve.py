@@ -49,11 +49,12 @@ if __name__ == "__main__":
     # From within the folder: infinity asks for the files of a local model by their full path,
     # and optimum looks for them below the model.
     os.chdir(_model(told))
-    os.execv(
+    os.execv(  # noqa: S606
         program,
         [
             *(program, "v2", "--model-id", ".", "--served-model-name", "minilm"),
             *("--engine", "optimum", "--device", "cpu", "--batch-size", str(MAX_BATCH)),
+            *("--pooling-method", "mean"),
             *("--host", "127.0.0.1", "--port", str(told.port)),
         ],
     )

@@ -14,7 +14,7 @@ from bench.peers.engine import MAX_BATCH, Peer, open_encoder
 _BATCH_TIMEOUT = 0.002
 
 
-class MiniLM(litserve.LitAPI):  # type: ignore[misc]
+class MiniLM(litserve.LitAPI):
     """Texts in, embeddings out."""
 
     def setup(self, device: str) -> None:

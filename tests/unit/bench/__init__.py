@@ -1,0 +1,1 @@
+"""The measurements of `make bench`: what they compute, start, send and draw."""
