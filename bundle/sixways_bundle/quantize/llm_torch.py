@@ -46,7 +46,9 @@ def convert(gguf: Path, out: Path, eos_token_ids: Sequence[int]) -> None:
         if hasattr(config, "quantization_config"):
             del config.quantization_config
         config.eos_token_id = list(eos_token_ids)
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=torch.bfloat16
+        )
         model.load_state_dict(read.state_dict(), strict=True)
         model.generation_config.eos_token_id = list(eos_token_ids)
         model.save_pretrained(str(out))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sixways_bundle.errors import BundleError, MissingExtra, Problem
 from sixways_bundle.runtime import telemetry
+from sixways_bundle.runtime.base import usable_threads
 
 if TYPE_CHECKING:
     from openvino_genai import (  # type: ignore[import-untyped]
@@ -144,6 +145,6 @@ def _properties(threads: int | None) -> dict[str, Any]:
     # in it, and one bundle would answer differently from machine to machine. Float32 costs nothing
     # for one stream and up to a sixth of the speed for 32.
     chosen: dict[str, Any] = {"KV_CACHE_PRECISION": "u8", "INFERENCE_PRECISION_HINT": "f32"}
-    if threads is not None:
-        chosen["INFERENCE_NUM_THREADS"] = threads
+    # OpenVINO counts the host's processors; a container may use fewer of them.
+    chosen["INFERENCE_NUM_THREADS"] = usable_threads(threads)
     return chosen

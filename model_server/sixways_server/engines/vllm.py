@@ -91,7 +91,7 @@ class VLLMTextEngine(TokenizedTextEngine):
             enable_prefix_caching=True,
             skip_tokenizer_init=True,
             trust_remote_code=False,
-            # Nothing of the model's own defaults (temperature, top_p): a request says what it wants.
+            # No defaults of the model (temperature, top_p): a request says what it wants.
             generation_config="vllm",
             disable_log_stats=True,
         )
@@ -146,8 +146,9 @@ class VLLMTextEngine(TokenizedTextEngine):
         self._idle.clear()
         started = time.monotonic()
         try:
-            async for chunk in self._chunks(prompt, sampling):
-                yield chunk
+            async with aclosing(self._chunks(prompt, sampling)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
             self._seconds += 0.1 * (time.monotonic() - started - self._seconds)
         finally:
             self._accepted -= 1

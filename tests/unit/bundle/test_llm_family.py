@@ -142,13 +142,39 @@ def test_a_model_with_other_weights_has_another_perplexity(
 
 def test_int4_is_smaller_than_int8(variants: dict[str, Path]) -> None:
     sizes = {name: (folder / "openvino_model.bin").stat().st_size
-             for name, folder in variants.items()}  # fmt: skip
+             for name, folder in variants.items() if name.startswith("openvino")}  # fmt: skip
     assert sizes["openvino-int4"] < sizes["openvino-int8"]
+
+
+def test_weights_for_vllm_are_those_of_the_file_in_bfloat16(
+    variants: dict[str, Path], work: Path
+) -> None:
+    import json
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = variants["vllm-bf16"]
+    assert not list(folder.glob("*.bin"))  # no pickle
+    config = json.loads((folder / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    assert config["dtype"] == "bfloat16"
+    assert config["eos_token_id"] == [EOS, 0]
+    assert "quantization_config" not in config
+    model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
+    with torch.inference_mode():
+        found = model(input_ids=torch.tensor([IDS])).logits.numpy()
+    reference = logits(work / "llm-reference" / MODEL)
+    # Rounded to 8 bits of mantissa, in the same order of heads and rows.
+    assert 0 < np.abs(found - reference).mean() < 0.02 * np.abs(reference).mean()
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))  # type: ignore[no-untyped-call]
+    assert tokenizer("hell").input_ids == [tokenizer.vocab["hell"]]
 
 
 def test_candidates_are_timed_together(variants: dict[str, Path], family: LlmFamily) -> None:
     names = ["openvino-gguf", "openvino-int8"]
-    speeds = family.time({name: (RECIPES[name], variants[name], {}) for name in names}, ignore)
+    asked = [*names, "vllm-bf16"]  # there may be no GPU here: it is not timed
+    speeds = family.time({name: (RECIPES[name], variants[name], {}) for name in asked}, ignore)
     assert list(speeds) == names
     for speed in speeds.values():
         assert speed.score_ms > 0

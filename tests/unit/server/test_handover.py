@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import stat
 import threading
@@ -107,23 +106,6 @@ def test_two_handovers_under_load_lose_nothing(launch: Launch, workers: int) -> 
     assert not any(psutil.pid_exists(pid) for pid in ended)
     running.child.terminate()
     assert running.child.wait(20) == 0
-
-
-def test_connections_that_wait_in_the_kernels_queue_are_answered_before_the_end(
-    launch: Launch,
-) -> None:
-    process = launch(linger_seconds=0)
-    url = httpx.URL(process.wait_for("ready")["url"])
-    process.child.send_signal(signal.SIGSTOP)
-    waiting = [socket.create_connection((url.host, url.port or 80), timeout=10) for _ in range(20)]
-    for one in waiting:
-        one.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
-    process.child.terminate()
-    process.child.send_signal(signal.SIGCONT)
-    for one in waiting:
-        with one:
-            assert one.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
-    assert process.child.wait(10) == 0
 
 
 def test_without_a_connection_the_process_ends_at_once(launch: Launch, tmp_path: Path) -> None:
