@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -247,20 +248,16 @@ def wait_until(ready: Callable[[], bool], process: Process, seconds: float) -> N
 
 def send(job: Job, pins: Pins) -> Tally:
     """Runs the client with a job, in its own process on its own processors."""
-    import sys
-
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.client"],
-        input=msgspec.json.encode(job),
-        stdout=subprocess.PIPE,
-        cwd=CHECKOUT,
-        check=True,
-        timeout=job.warm_up + job.seconds + job.timeout + 60,
-        preexec_fn=lambda: os.sched_setaffinity(0, pins.client),
-    )
-    try:
-        return msgspec.json.decode(done.stdout, type=Tally)
-    except msgspec.DecodeError:
-        print(done.returncode, len(done.stdout), done.stdout[:200], done.stdout[-300:])
-        Path("/tmp/bench-work/bad.json").write_bytes(done.stdout)
-        raise
+    with tempfile.TemporaryFile() as answer:
+        subprocess.run(
+            [sys.executable, "-m", "bench.client"],
+            input=msgspec.json.encode(job),
+            # A file: megabytes through a pipe would keep the client waiting for its reader.
+            stdout=answer,
+            cwd=CHECKOUT,
+            check=True,
+            timeout=job.warm_up + job.seconds + job.timeout + 60,
+            preexec_fn=lambda: os.sched_setaffinity(0, pins.client),
+        )
+        answer.seek(0)
+        return msgspec.json.decode(answer.read(), type=Tally)
