@@ -13,7 +13,7 @@ from bench import results
 from bench.processes import Pins
 from sixways_bundle.report import machine
 
-_SERVING = ("engine", "embeddings", "chat")
+_SERVING = ("engine", "overload", "embeddings", "chat")
 _PARTS = ("quantization", "start", *_SERVING)
 _GROUPS = {"serving": _SERVING}
 
@@ -94,6 +94,18 @@ def _engine(console: Console, options: argparse.Namespace) -> Path:
     )
 
 
+def _overload(console: Console, options: argparse.Namespace) -> Path:
+    from bench.overload import compare
+    from bench.quantization import build_auto
+
+    bundle = build_auto()["minilm"]
+    return _serve(
+        "overload",
+        console,
+        lambda: compare(bundle, options.rounds, options.seconds, Pins.here()),
+    )
+
+
 def _embeddings(console: Console, options: argparse.Namespace) -> Path:
     from bench.embeddings import compare
     from bench.quantization import build_auto, source_of
@@ -118,6 +130,7 @@ _RUN: dict[str, Callable[[Console, argparse.Namespace], Path]] = {
     "quantization": _quantization,
     "start": _start,
     "engine": _engine,
+    "overload": _overload,
     "embeddings": _embeddings,
     "chat": _chat,
 }

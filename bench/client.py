@@ -31,6 +31,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         clients: connections; each has one request under way.
         seconds: how long requests count; 0: until each client has done `each` requests.
         each: requests of each client, where `seconds` is 0.
+        pace: seconds from one request of a client to its next, if the answer is there by then; 0:
+            the next follows the answer at once.
         warm_up: seconds before that, whose requests do not count (`seconds`), or 0.
         timeout: seconds after which what is still under way is given up and counted as an error.
     """
@@ -42,6 +44,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
     seconds: float = 0.0
     each: int = 0
+    pace: float = 0.0
     warm_up: float = 0.0
     timeout: float = 30.0
 
@@ -89,6 +92,7 @@ class _Run:
     until: float
     tally: Tally = field(default_factory=Tally)
     sent: int = 0
+    joined: int = 0
 
     def error(self, what: str) -> None:
         self.tally.errors[what] = self.tally.errors.get(what, 0) + 1
@@ -103,6 +107,9 @@ class _Connection(asyncio.Protocol):
         self._run = run
         self._parser_of = httptools.HttpResponseParser
         self._left = run.job.each or sys.maxsize
+        # Clients that keep a pace begin one after the other, not all at once.
+        self._due = run.job.pace * run.joined / run.job.clients
+        run.joined += 1
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
         self._sample: Sample | None = None
@@ -115,6 +122,13 @@ class _Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         run = self._run
+        wait = self._due - run.clock() if run.job.pace else 0.0
+        if wait > 0:
+            asyncio.get_running_loop().call_later(wait, self._next)
+            return
+        self._due += run.job.pace
+        if self.done.done():  # while it waited
+            return
         assert self._transport is not None
         if not self._left or run.clock() >= run.until:
             self._finish()

@@ -78,8 +78,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def sixways(name: str, bundle: Path, path: str, pins: Pins) -> Iterator[Server]:
-    """Our server with one model and one key, as `sixways serve` starts it."""
+def sixways(name: str, bundle: Path, path: str, pins: Pins, **settings: float) -> Iterator[Server]:
+    """Our server with one model and one key, as `sixways serve` starts it; `settings`: more."""
     from sixways_server.auth import add_key
 
     with tempfile.TemporaryDirectory(prefix="sixways-bench-") as folder:
@@ -93,6 +93,7 @@ def sixways(name: str, bundle: Path, path: str, pins: Pins) -> Iterator[Server]:
                     "keys_file": str(keys),
                     # Nothing is left to drain when the bench ends it.
                     "linger_seconds": 0.0,
+                    **settings,
                 }
             )
         )
