@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.error(f"{name}: no such part; accepted: {', '.join((*_PARTS, *_GROUPS))}")
     if options.rounds < 1 or options.seconds <= 0:
         parser.error("--rounds takes at least 1, --seconds more than 0")
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     console = Console(width=200)
     console.print(f"machine: {machine()}", highlight=False)
     for name in _PARTS:

@@ -128,7 +128,7 @@ def _measure(
         prompts = prompts_of(f"{streams} {number}", streams * each)
         # A short answer for each stream first: what was stopped a moment ago finds its feet.
         warm = bodies_of(prompts_of(f"warm {streams} {number}", streams), 2)
-        row.count(one.run(one.job(warm, streams, each=1), pins).errors)
+        row.count(one.run(one.job(warm, streams, each=1, timeout=TIMEOUT), pins).errors)
         tally = one.run(one.job(bodies_of(prompts), streams, each=each, timeout=TIMEOUT), pins)
         row.count(tally.errors)
         waits = [1000 * (sample.first - sample.sent) for sample in tally.samples if sample.first]

@@ -18,6 +18,7 @@ from typing import cast
 import msgspec
 
 _NEVER = float("inf")
+_TRIES = 2  # of a request whose connection closes before any answer
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,8 +99,12 @@ class _Run:
         self.tally.errors[what] = self.tally.errors.get(what, 0) + 1
 
 
-class _Connection(asyncio.Protocol):
-    """One client: sends, waits for the whole answer, sends again."""
+class _Client(asyncio.Protocol):
+    """One client: sends, waits for the whole answer, sends again.
+
+    A server may close a connection between two requests. Then the client connects again, as all
+    clients do, and sends once more what the server had not begun to answer.
+    """
 
     def __init__(self, run: _Run) -> None:
         import httptools
@@ -112,13 +117,30 @@ class _Connection(asyncio.Protocol):
         run.joined += 1
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
+        self._connecting: asyncio.Task[None] | None = None
         self._sample: Sample | None = None
+        self._answering = False
+        self._tries = 0
         self._body = bytearray()
         self._events = False
 
+    def connect(self) -> None:
+        """Begins, or begins again where it was."""
+        self._connecting = asyncio.ensure_future(self._connect())
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_connection(lambda: self, "127.0.0.1", self._run.job.port)
+        except OSError as error:
+            self._fail(f"no connection: {os.strerror(error.errno or 0)}")
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by type
-        self._next()
+        if self._sample is None:
+            self._next()
+        else:
+            self._send(self._sample)
 
     def _next(self) -> None:
         run = self._run
@@ -129,25 +151,29 @@ class _Connection(asyncio.Protocol):
         self._due += run.job.pace
         if self.done.done():  # while it waited
             return
-        assert self._transport is not None
         if not self._left or run.clock() >= run.until:
             self._finish()
             return
         self._left -= 1
-        index = run.sent % len(run.requests)
+        self._tries = 0
+        self._sample = Sample(run.sent % len(run.requests), run.clock(), 0.0, 0.0)
         run.sent += 1
+        self._send(self._sample)
+
+    def _send(self, sample: Sample) -> None:
+        assert self._transport is not None
+        self._tries += 1
         self._parser = self._parser_of(self)
         self._body.clear()
-        self._events = False
-        self._sample = Sample(index, run.clock(), 0.0, 0.0)
-        self._transport.write(run.requests[index])
+        self._answering = self._events = False
+        self._transport.write(self._run.requests[sample.body])
 
     def data_received(self, data: bytes) -> None:
+        self._answering = True
         try:
             self._parser.feed_data(data)
         except Exception as error:  # httptools: whatever the server sent, it is an error of its
-            self._run.error(f"no HTTP: {error}")
-            self._finish()
+            self._fail(f"no HTTP: {error}")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
@@ -175,21 +201,26 @@ class _Connection(asyncio.Protocol):
                 sample.tokens = _tokens(self._body)
             run.tally.samples.append(sample)
             run.tally.answers[sample.body] = self._body.decode()
-        if not self._parser.should_keep_alive():
-            run.error("the server closed the connection")
-            self._finish()
-            return
-        self._next()
+        if self._parser.should_keep_alive():
+            self._next()
+        else:
+            self._transport.close()  # and on with another one
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.done.done():
-            self._run.error("the connection was lost")
-            self._finish()
+        if self.done.done():
+            return
+        if self._sample is None or (not self._answering and self._tries < _TRIES):
+            self.connect()
+        else:
+            self._fail("the connection was lost")
 
     def give_up(self) -> None:
         """The job's time is over."""
+        self._fail("no answer in time")
+
+    def _fail(self, what: str) -> None:
         if not self.done.done():
-            self._run.error("no answer in time")
+            self._run.error(what)
             self._finish()
 
     def _finish(self) -> None:
@@ -234,7 +265,6 @@ def request_bytes(job: Job, body: str) -> bytes:
 
 async def load(job: Job) -> Tally:
     """Sends what the job says and waits for every answer, `job.timeout` at most."""
-    loop = asyncio.get_running_loop()
     zero = time.perf_counter()
 
     def clock() -> float:
@@ -242,19 +272,12 @@ async def load(job: Job) -> Tally:
 
     until = job.warm_up + job.seconds if job.seconds else _NEVER
     run = _Run(job, [request_bytes(job, body) for body in job.bodies], clock, until)
-    connections: list[_Connection] = []
-    for _ in range(job.clients):
-        try:
-            _, one = await loop.create_connection(lambda: _Connection(run), "127.0.0.1", job.port)
-        except OSError as error:
-            run.error(f"no connection: {os.strerror(error.errno or 0)}")
-        else:
-            connections.append(one)
-    if connections:
-        waiting = [one.done for one in connections]
-        span = job.warm_up + job.seconds + job.timeout
-        await asyncio.wait(waiting, timeout=span)
-    for one in connections:
+    clients = [_Client(run) for _ in range(job.clients)]
+    for one in clients:
+        one.connect()
+    span = job.warm_up + job.seconds + job.timeout
+    await asyncio.wait([one.done for one in clients], timeout=span)
+    for one in clients:
         one.give_up()
     tally = run.tally
     if job.seconds:

@@ -153,13 +153,17 @@ class Process:
         with suppress(subprocess.TimeoutExpired):
             self._child.wait(_END_SECONDS)
         # What it started ends with it, or a little later, or not at all (daemons).
-        until = time.monotonic() + _ORPHAN_SECONDS
-        while (left := self._left(known)) and time.monotonic() < until:
-            time.sleep(0.05)
-        for pid in left:
+        self._wait(known)
+        for pid in self._left(known):
             _signal(pid, signal.SIGKILL)
+        self._wait(known)
         with self._child:  # waits, and closes its pipes
             self.log.close()
+
+    def _wait(self, known: Mapping[int, str]) -> None:
+        until = time.monotonic() + _ORPHAN_SECONDS
+        while self._left(known) and time.monotonic() < until:
+            time.sleep(0.05)
 
     def _left(self, known: Mapping[int, str]) -> set[int]:
         """Those that run still: of the ones we knew, and others with our mark."""

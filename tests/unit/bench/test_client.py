@@ -65,6 +65,30 @@ async def test_an_error_status_is_an_error_and_no_answer() -> None:
     assert tally.answers == {0: "no"}
 
 
+async def test_a_client_connects_again_where_the_server_closes_between_two_requests() -> None:
+    async def once(body: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(_http("x"))
+        writer.close()
+
+    async def once_and_says_so(body: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(_http("x", more="connection: close\r\n"))
+
+    for answer in (once, once_and_says_so):
+        tally = await _against(answer, bodies=["a"], each=3)
+        assert len(tally.samples) == 6
+        assert tally.errors == {}
+
+
+async def test_a_connection_that_breaks_within_an_answer_is_an_error() -> None:
+    async def half(body: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(_http("x" * 100)[:-50])
+        writer.close()
+
+    tally = await _against(half, bodies=["a"], each=1)
+    assert tally.errors == {"the connection was lost": 2}
+    assert tally.samples == []
+
+
 async def test_a_connection_that_the_server_cuts_is_an_error() -> None:
     async def cut(body: str, writer: asyncio.StreamWriter) -> None:
         writer.close()
