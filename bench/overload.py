@@ -100,8 +100,6 @@ def compare(encoder: Path, rounds: int, seconds: float, pins: Pins) -> Outcome:
         [
             _target("p99 of what is accepted at 4 times the load / of one client alone",
                     short, alone, _P99, 2.0, at_least=False),
-            _target("answers a second at 4 times the load / as much as it can do",
-                    short, busy, _CAPACITY, 0.8),
         ],
     )  # fmt: skip
 
