@@ -10,7 +10,6 @@ from sixways_server.engines.base import EmbeddingEngine, Engine, TensorEngine, T
 from sixways_server.errors import BadRequest, NotReady, UnknownModel
 
 E = TypeVar("E", bound=Engine)
-_MAKES = {"embeddings": "embeddings", "chat": "text"}
 
 
 class Registry:

@@ -121,9 +121,17 @@ def _name_the_model(case: schemathesis.Case, model: str) -> None:
 
 def _check_shape(path: str, content: bytes) -> None:
     """An error in the shape of the path's protocol, with words in it."""
-    if not path.startswith(("/v1/", "/v2")):
+    if not (path == "/invocations" or protocol_of(path)):
         return
-    error: Any = msgspec.json.decode(content)["error"]
-    text = error if protocol_of(path) == "v2" else error["message"]
+    answer: Any = msgspec.json.decode(content)
+    if path == "/graphql":
+        text = answer["errors"][0]["message"]
+    elif "error_code" in answer:  # MLflow
+        assert path == "/invocations"
+        text = answer["message"]
+    else:
+        text = answer["error"]
+        if not (path.startswith("/v2") or (path == "/invocations" and isinstance(text, str))):
+            text = text["message"]
     assert isinstance(text, str)
     assert text

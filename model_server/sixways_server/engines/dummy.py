@@ -108,13 +108,10 @@ class _Slots:
         self.active -= 1
 
 
-class DummyEmbeddings(EmbeddingEngine):
-    """Vectors from hashes; a token is a word."""
+class _Dummy:
+    """What all stand-ins have in common."""
 
-    def __init__(self, name: str, options: _Options, queue_limit: int) -> None:
-        self.info = _info(name, "embeddings", options, DIMENSIONS)
-        self._options = options
-        self.slots = _Slots(queue_limit)
+    _options: _Options
 
     def load(self) -> None:
         """Takes its time."""
@@ -127,6 +124,15 @@ class DummyEmbeddings(EmbeddingEngine):
     def queue_depth(self) -> int:
         """Nothing waits here."""
         return 0
+
+
+class DummyEmbeddings(_Dummy, EmbeddingEngine):
+    """Vectors from hashes; a token is a word."""
+
+    def __init__(self, name: str, options: _Options, queue_limit: int) -> None:
+        self.info = _info(name, "embeddings", options, DIMENSIONS)
+        self._options = options
+        self.slots = _Slots(queue_limit)
 
     async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embeddings:
         """See `EmbeddingEngine.embed`."""
@@ -146,7 +152,7 @@ def _vector(one: str | Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.floa
     return raw / np.float32(np.linalg.norm(raw))
 
 
-class DummyTensor(TensorEngine):
+class DummyTensor(_Dummy, TensorEngine):
     """FP32 `features` (n, 4) to FP32 `prediction` (n, 1)."""
 
     inputs = (TensorSpec("features", "float32", (-1, FEATURES)),)
@@ -156,18 +162,6 @@ class DummyTensor(TensorEngine):
         self.info = _info(name, "tensor", options)
         self._options = options
         self.slots = _Slots(queue_limit)
-
-    def load(self) -> None:
-        """Takes its time."""
-        time.sleep(self._options.load)
-
-    async def close(self) -> None:
-        """Nothing to give back."""
-
-    @property
-    def queue_depth(self) -> int:
-        """Nothing waits here."""
-        return 0
 
     async def infer(self, tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """See `TensorEngine.infer`."""
@@ -181,7 +175,7 @@ class _Words(Prompt):
     words: tuple[str, ...] = ()
 
 
-class DummyChat(TextEngine):
+class DummyChat(_Dummy, TextEngine):
     """Repeats what it was told; a token is a word."""
 
     def __init__(self, name: str, options: _Options, queue_limit: int) -> None:
@@ -189,18 +183,6 @@ class DummyChat(TextEngine):
         self.most_prompts = queue_limit
         self._options = options
         self.slots = _Slots(queue_limit)
-
-    def load(self) -> None:
-        """Takes its time."""
-        time.sleep(self._options.load)
-
-    async def close(self) -> None:
-        """Nothing to give back."""
-
-    @property
-    def queue_depth(self) -> int:
-        """Nothing waits here."""
-        return 0
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]], sampling: Sampling) -> Prompt:
         """See `TextEngine.chat_prompt`."""
