@@ -34,6 +34,7 @@ _MODELS = {
     "echo": "dummy:chat?max_tokens=64",
     "sum": "dummy:tensor",
 }
+_KEYS = {"authorization", "x-api-key"}
 _CHECKS = [
     checks.not_a_server_error,
     checks.status_code_conformance,
@@ -102,6 +103,9 @@ def _fuzz(
     def run(case: schemathesis.Case, model: str | None) -> None:
         if model is not None:
             _name_the_model(case, model)
+            # The document names the key's headers, so keys are made up too: that is 401 soon told.
+            for name in [name for name in case.headers if name.lower() in _KEYS]:
+                del case.headers[name]
         response = case.call(session=session, timeout=_SECONDS)
         sent[label] += 1
         answered[response.status_code] += 1
