@@ -10,8 +10,8 @@ import contextlib
 import logging
 import math
 import queue
-import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from sixways_bundle.errors import BundleError, MissingExtra
 from sixways_bundle.runtime.base import usable_threads
 from sixways_server.engines.base import Chunk, ModelInfo, Prompt, Sampling
 from sixways_server.engines.openvino_genai_text import TextStream, check_sampling
-from sixways_server.engines.text import TokenizedTextEngine
-from sixways_server.errors import BadRequest, NotReady, RequestError, TooBusy
+from sixways_server.engines.text import InFlight, TokenizedTextEngine
+from sixways_server.errors import BadRequest, NotReady, RequestError
 
 _MOST_RUNNING = 16
 _PAGE = 256  # tokens of one block of keys and values
@@ -29,8 +29,6 @@ _CONTEXTS = 2  # whole contexts that the blocks hold; what does not fit waits
 _STEP_TOKENS = 512  # computed together; longer prompts take several steps
 _LEAST = 1e-5  # of temperature and top_p
 _FIRST_GUESS_S = 5.0
-_FINISH_SECONDS = 120.0
-"""How long accepted requests may take once the engine closes; then they fail."""
 _log = logging.getLogger("sixways.engine")
 
 
@@ -58,14 +56,12 @@ class TorchTextEngine(TokenizedTextEngine):
     ) -> None:
         super().__init__(info, tokenizer, eos_token_ids)
         self._directory, self._threads = directory, threads
-        self.most_prompts = _MOST_RUNNING + queue_limit
+        self._in_flight = InFlight(info.name, _MOST_RUNNING, queue_limit, _FIRST_GUESS_S)
+        self.most_prompts = self._in_flight.limit
         self._manager: Any = None
         self._vocabulary = 0
-        self._accepted = self._requests = 0
-        self._seconds = _FIRST_GUESS_S  # of a request, a moving mean
+        self._requests = 0
         self._closing = False
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     def load(self) -> None:
         """Opens the model and runs it once.
@@ -134,10 +130,7 @@ class TorchTextEngine(TokenizedTextEngine):
     async def close(self) -> None:
         """Lets accepted requests finish (two minutes at most), then ends the thread."""
         self._closing = True
-        try:
-            await asyncio.wait_for(self._idle.wait(), _FINISH_SECONDS)
-        except TimeoutError:
-            _log.warning("%s: %d requests did not finish", self.info.name, self._accepted)
+        await self._in_flight.finish()
         manager, self._manager = self._manager, None
         if manager is not None:
             await asyncio.to_thread(manager.stop, hard_stop=True)
@@ -146,7 +139,7 @@ class TorchTextEngine(TokenizedTextEngine):
     @property
     def queue_depth(self) -> int:
         """Requests over those that may run together."""
-        return max(0, self._accepted - _MOST_RUNNING)
+        return self._in_flight.waiting
 
     @property
     def ready(self) -> bool:
@@ -164,20 +157,16 @@ class TorchTextEngine(TokenizedTextEngine):
         _refuse_what_is_missing(sampling)
         if not self.ready:
             raise NotReady(f"{self.info.name}: the engine does not run", retry_after=5)
-        if self._accepted >= self.most_prompts:
-            wait = math.ceil(self._seconds * self._accepted / _MOST_RUNNING)
-            raise TooBusy(
-                f"{self.info.name}: {self.queue_depth} requests wait already; try again in about "
-                f"{wait} s",
-                retry_after=wait,
-            )
+        with self._in_flight.admit():
+            async with aclosing(self._chunks(prompt, sampling)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    async def _chunks(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Chunk, None]:
         self._requests += 1
-        key = str(self._requests)
+        key, manager = str(self._requests), self._manager
         arrivals: asyncio.Queue[Any] = asyncio.Queue()
-        manager, started = self._manager, time.monotonic()
         text = TextStream(self.loaded_tokenizer(), sampling.stop, frozenset(self.ends))
-        self._accepted += 1
-        self._idle.clear()
         finished = False
         try:
             manager.register_result_handler(key, arrivals.put_nowait)
@@ -206,7 +195,6 @@ class TorchTextEngine(TokenizedTextEngine):
                     yield Chunk(piece, read - told, "stop")
                     return
                 if finished:
-                    self._seconds += 0.1 * (time.monotonic() - started - self._seconds)
                     ended = bool(made) and made[-1] in self.ends
                     yield Chunk(piece + text.rest(), read - told, "stop" if ended else "length")
                     return
@@ -216,9 +204,6 @@ class TorchTextEngine(TokenizedTextEngine):
         finally:
             if not finished:
                 self._cancel(manager, key)
-            self._accepted -= 1
-            if not self._accepted:
-                self._idle.set()
 
     def _choosing(self, sampling: Sampling) -> dict[str, float | int]:
         """transformers' words for how a token is chosen; one candidate is the greedy way."""

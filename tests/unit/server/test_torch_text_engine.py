@@ -120,7 +120,7 @@ async def test_a_stop_string_and_a_client_that_leaves_end_the_work(
     generation: Any = engine.generate(engine.text_prompt("hello", long), long)
     await anext(generation)
     await generation.aclose()
-    assert engine._accepted == 0
+    assert engine._in_flight.count == 0
     assert engine._manager.output_router.result_handlers == {}
     assert joined(await collect(engine, "hello", GREEDY)) == text
 
