@@ -28,6 +28,7 @@ NEEDS: Mapping[tuple[str, str], Needs] = {
     ("torch", "embeddings"): Needs(("torch", "transformers"), "torch"),
     ("litert", "embeddings"): Needs(("ai_edge_litert",), "litert"),
     ("openvino", "chat"): Needs(("openvino_genai",), "server"),
+    ("torch", "chat"): Needs(("torch", "transformers"), "torch"),
     ("vllm", "chat"): Needs(("vllm",), "vllm", gpu=True),
     ("openvino", "tensor"): Needs(("openvino",), "server"),
     ("onnx", "tensor"): Needs(("onnxruntime",), "server"),

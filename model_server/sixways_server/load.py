@@ -75,6 +75,17 @@ def _open_bundle(model: ModelConfig, config: ServerConfig) -> Engine:
             queue_limit=config.queue_limit,
         )
         return tensor
+    if manifest.task == "chat" and variant.engine == "torch":
+        from sixways_server.engines.torch_text import TorchTextEngine
+
+        plain: Engine = TorchTextEngine(
+            info,
+            directory,
+            tokenizer,
+            eos_token_ids=manifest.eos_token_ids,
+            threads=config.threads,
+        )
+        return plain
     if manifest.task == "chat" and variant.engine == "vllm":
         from sixways_server.engines.vllm import VLLMTextEngine
 

@@ -33,6 +33,9 @@ LLM_RECIPES: tuple[Recipe, ...] = (
            _NNCF, (*_TOOLS, "nncf")),
     Recipe("openvino-int4", "openvino", "int4 weights in groups of 32, int8 token table", 1.15,
            _NNCF, (*_TOOLS, "nncf"), auto=False),
+    # For machines that OpenVINO does not know. The same files as the next one.
+    Recipe("torch-bf16", "torch", "bfloat16 weights and activations", 1.02,
+           _TORCH, (*_TOOLS, "torch", "transformers", "safetensors"), auto=False),
     # For machines with a CUDA GPU, which is not where a bundle must be built.
     Recipe("vllm-bf16", "vllm", "bfloat16 weights and activations", 1.02,
            _TORCH, (*_TOOLS, "torch", "transformers", "safetensors"), auto=False),
@@ -93,7 +96,7 @@ class LlmFamily(Family):
         from sixways_bundle.quantize import llm_ir
 
         out.mkdir(parents=True, exist_ok=True)
-        if recipe.engine == "vllm":
+        if recipe.engine != "openvino":
             from sixways_bundle.quantize import llm_torch
 
             report(0.0, "dequantizing to bfloat16 with transformers")
@@ -135,7 +138,7 @@ class LlmFamily(Family):
                 reference.parent, ids, True, _part(report, 0.3, 0.6)
             )
         rest = _part(report, 0.6, 1.0)
-        if recipe.engine == "vllm":
+        if recipe.engine != "openvino":
             from sixways_bundle.quantize import llm_torch
 
             found = llm_torch.losses(directory, ids, rest)
@@ -151,9 +154,11 @@ class LlmFamily(Family):
         """See `Family.time`: milliseconds a decoded token at 1 and 8 streams."""
         from sixways_bundle.quantize.llm_measure import time_variants
 
-        # vLLM's may have no GPU here, and are never a candidate of `auto`.
+        # The others are no candidates of `auto`, and vLLM's may have no GPU here.
         folders = {
-            name: folder for name, (one, folder, _) in candidates.items() if one.engine != "vllm"
+            name: folder
+            for name, (one, folder, _) in candidates.items()
+            if one.engine == "openvino"
         }
         return time_variants(folders, len(self._model.tokens), report)
 

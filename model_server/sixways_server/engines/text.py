@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -10,10 +15,67 @@ from tokenizers import Tokenizer
 from sixways_bundle.errors import BundleError, Problem
 from sixways_server.engines.base import ModelInfo, Prompt, Sampling, TextEngine
 from sixways_server.engines.openvino_genai_text import ChatTemplate, check_sampling
-from sixways_server.errors import BadRequest, NotReady, PromptTooLong
+from sixways_server.errors import BadRequest, NotReady, PromptTooLong, TooBusy
 
 UNASKED_TOKENS = 2048
 """Tokens that a request gets at most when it does not say how many: a small model may never end."""
+_FINISH_SECONDS = 120.0
+"""How long accepted requests may take once an engine closes; then they fail."""
+_log = logging.getLogger("sixways.engine")
+
+
+class InFlight:
+    """Counts requests for a library that queues without a bound. To be used from one event loop.
+
+    Args:
+        name: the model's, for messages.
+        running: requests that the library runs together.
+        waiting: requests that may wait beside those.
+        guess: seconds that a request takes, until the first one has ended.
+    """
+
+    def __init__(self, name: str, running: int, waiting: int, guess: float) -> None:
+        self._name, self._running, self.limit = name, running, running + waiting
+        self._seconds = guess  # of a request, a moving mean
+        self.count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    @property
+    def waiting(self) -> int:
+        """Requests over those that run together."""
+        return max(0, self.count - self._running)
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Holds a place while a request is answered.
+
+        Raises:
+            TooBusy: all places are taken; says when to try again.
+        """
+        if self.count >= self.limit:
+            wait = math.ceil(self._seconds * self.count / self._running)
+            raise TooBusy(
+                f"{self._name}: {self.waiting} requests wait already; try again in about {wait} s",
+                retry_after=wait,
+            )
+        self.count += 1
+        self._none.clear()
+        started = time.monotonic()
+        try:
+            yield
+            self._seconds += 0.1 * (time.monotonic() - started - self._seconds)
+        finally:
+            self.count -= 1
+            if not self.count:
+                self._none.set()
+
+    async def finish(self) -> None:
+        """Returns when nothing is in flight, or after two minutes."""
+        try:
+            await asyncio.wait_for(self._none.wait(), _FINISH_SECONDS)
+        except TimeoutError:
+            _log.warning("%s: %d requests did not finish", self._name, self.count)
 
 
 class TokenizedTextEngine(TextEngine):

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -20,14 +18,12 @@ from typing import Any
 from sixways_bundle.errors import BundleError, MissingExtra
 from sixways_server.engines.base import Chunk, FinishReason, ModelInfo, Prompt, Sampling
 from sixways_server.engines.openvino_genai_text import TextStream, check_sampling
-from sixways_server.engines.text import TokenizedTextEngine
-from sixways_server.errors import BadRequest, NotReady, RequestError, TooBusy
+from sixways_server.engines.text import InFlight, TokenizedTextEngine
+from sixways_server.errors import BadRequest, NotReady, RequestError
 
 _MOST_RUNNING = 256
 _LEAST = 1e-5  # of temperature and top_p
 _FIRST_GUESS_S = 2.0
-_FINISH_SECONDS = 120.0
-"""How long accepted requests may take once the engine closes; then they fail."""
 _END_SECONDS = 10.0
 _SEEDS = 2**32
 _log = logging.getLogger("sixways.engine")
@@ -57,13 +53,11 @@ class VLLMTextEngine(TokenizedTextEngine):
     ) -> None:
         super().__init__(info, tokenizer, eos_token_ids)
         self._directory, self._gpu_memory = directory, gpu_memory
-        self.most_prompts = _MOST_RUNNING + queue_limit
+        self._in_flight = InFlight(info.name, _MOST_RUNNING, queue_limit, _FIRST_GUESS_S)
+        self.most_prompts = self._in_flight.limit
         self._engine: Any = None
-        self._accepted = self._requests = 0
-        self._seconds = _FIRST_GUESS_S  # of a request, a moving mean
+        self._requests = 0
         self._closing = False
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     def load(self) -> None:
         """Opens the model. vLLM runs it while it starts, so no request is needed to warm it up.
@@ -108,10 +102,7 @@ class VLLMTextEngine(TokenizedTextEngine):
     async def close(self) -> None:
         """Lets accepted requests finish (two minutes at most), then ends vLLM's processes."""
         self._closing = True
-        try:
-            await asyncio.wait_for(self._idle.wait(), _FINISH_SECONDS)
-        except TimeoutError:
-            _log.warning("%s: %d requests did not finish", self.info.name, self._accepted)
+        await self._in_flight.finish()
         engine, self._engine = self._engine, None
         if engine is not None:
             await asyncio.to_thread(engine.shutdown, timeout=_END_SECONDS)
@@ -119,7 +110,7 @@ class VLLMTextEngine(TokenizedTextEngine):
     @property
     def queue_depth(self) -> int:
         """Requests over those that may run together. vLLM decides itself which ones run."""
-        return max(0, self._accepted - _MOST_RUNNING)
+        return self._in_flight.waiting
 
     @property
     def ready(self) -> bool:
@@ -135,25 +126,10 @@ class VLLMTextEngine(TokenizedTextEngine):
         check_sampling(sampling)
         if not self.ready:
             raise NotReady(f"{self.info.name}: vLLM does not run", retry_after=5)
-        if self._accepted >= self.most_prompts:
-            wait = math.ceil(self._seconds * self._accepted / _MOST_RUNNING)
-            raise TooBusy(
-                f"{self.info.name}: {self.queue_depth} requests wait already; try again in about "
-                f"{wait} s",
-                retry_after=wait,
-            )
-        self._accepted += 1
-        self._idle.clear()
-        started = time.monotonic()
-        try:
+        with self._in_flight.admit():
             async with aclosing(self._chunks(prompt, sampling)) as chunks:
                 async for chunk in chunks:
                     yield chunk
-            self._seconds += 0.1 * (time.monotonic() - started - self._seconds)
-        finally:
-            self._accepted -= 1
-            if not self._accepted:
-                self._idle.set()
 
     async def _chunks(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Chunk, None]:
         from vllm.exceptions import VLLMClientError

@@ -217,6 +217,16 @@ def test_memory_for_keys_and_values_is_what_was_asked(variants: dict[str, Path])
     assert pipeline.get_metrics().kv_cache_size_in_bytes == pytest.approx(0.01e9, rel=0.1)
 
 
+def test_a_language_model_takes_the_threads_of_its_container_not_of_its_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sixways_bundle.runtime import llm
+
+    monkeypatch.setattr(llm, "usable_threads", lambda threads: threads or 3)
+    assert llm._properties(None)["INFERENCE_NUM_THREADS"] == 3
+    assert llm._properties(2)["INFERENCE_NUM_THREADS"] == 2
+
+
 def test_the_memory_that_is_free_is_known() -> None:
     assert memory_available() > 1_000_000
 

@@ -128,7 +128,7 @@ async def test_a_client_that_leaves_stops_vllms_work(engine: VLLMTextEngine) -> 
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert len(vllm(engine).aborted) == 2
-    assert engine._accepted == 0
+    assert engine._in_flight.count == 0
 
 
 async def test_chat_and_limits_are_those_of_every_text_engine(engine: VLLMTextEngine) -> None:
