@@ -31,7 +31,6 @@ OnBatch = Callable[[int, float], None]
 # long one are computed at its length. So a batch grows while padding costs less than another
 # batch would.
 _TOKENS_OF_A_START = 32
-_PADDING = 1.25
 # A batch is chosen from this many times its size, oldest first, which bounds the sorting.
 _WINDOW = 8
 # How fast the estimate of the throughput follows: 0.2 is about the last five batches.
@@ -250,7 +249,7 @@ class Batcher:
             padded = (size + 1) * max(longest, len(one))
             if padded > self._max_batch_tokens:
                 break
-            if padded > _PADDING * (tokens + len(one)) + _TOKENS_OF_A_START:
+            if padded > tokens + len(one) + _TOKENS_OF_A_START:
                 break
             tokens += len(one)
             low, high = (low, high + 1) if go_up else (low - 1, high)

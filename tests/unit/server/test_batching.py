@@ -119,6 +119,15 @@ async def test_short_inputs_are_not_padded_to_the_length_of_a_long_one(
     assert len(model.batches) == 2
 
 
+async def test_a_batch_grows_until_its_padding_costs_as_much_as_another_batch(
+    batcher: Batcher, model: Model
+) -> None:
+    # Beside six of 100 tokens one of 94 costs 6, and one of 60 would cost 40.
+    lengths = [100] * 6 + [94, 60]
+    await ask(batcher, *[[number] * length for number, length in enumerate(lengths)])
+    assert [[len(row) for row in batch] for batch in model.batches] == [[94] + [100] * 6, [60]]
+
+
 async def test_the_input_that_waits_longest_is_in_the_next_batch(
     batcher: Batcher, model: Model
 ) -> None:
