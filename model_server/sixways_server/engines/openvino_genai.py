@@ -31,7 +31,7 @@ from sixways_server.engines.openvino_genai_worker import (
     Settings,
     frame,
 )
-from sixways_server.engines.text import TokenizedTextEngine
+from sixways_server.engines.text import TokenizedTextEngine, temperature_of, top_p_of
 from sixways_server.errors import BadRequest, NotReady, PromptTooLong, RequestError, TooBusy
 
 _RESTARTS = 3
@@ -40,7 +40,6 @@ _PAUSE_SECONDS = 30.0
 """After a start that failed, or too many ends, until the next try; meanwhile it is not ready."""
 _FIRST_GUESS_S = 2.0
 _SEEDS = 2**32
-_LEAST = 1e-5  # of temperature and top_p
 _FINISH_SECONDS = 120.0
 """How long accepted requests may take once the engine closes; then they fail."""
 _log = logging.getLogger("sixways.engine")
@@ -165,9 +164,8 @@ class OpenVINOTextEngine(TokenizedTextEngine):
         seed = secrets.randbelow(_SEEDS) if sampling.seed is None else sampling.seed % _SEEDS
         return Decoding(
             max_tokens=self.most_new_tokens(prompt, sampling),
-            # The engine computes in float32: what is nearly 0 there means the most likely token.
-            temperature=sampling.temperature if sampling.temperature >= _LEAST else 0.0,
-            top_p=max(sampling.top_p, _LEAST),
+            temperature=temperature_of(sampling),
+            top_p=top_p_of(sampling),
             top_k=sampling.top_k or 0,
             seed=seed,
             frequency_penalty=sampling.frequency_penalty,

@@ -21,7 +21,18 @@ UNASKED_TOKENS = 2048
 """Tokens that a request gets at most when it does not say how many: a small model may never end."""
 _FINISH_SECONDS = 120.0
 """How long accepted requests may take once an engine closes; then they fail."""
+_LEAST = 1e-5  # of temperature and top_p
 _log = logging.getLogger("sixways.engine")
+
+
+def temperature_of(sampling: Sampling) -> float:
+    """As engines take it, which compute in float32 at most: what is nearly 0 there is greedy."""
+    return float(sampling.temperature) if sampling.temperature >= _LEAST else 0.0
+
+
+def top_p_of(sampling: Sampling) -> float:
+    """As engines take it: never so near to 0 that no token is left."""
+    return max(float(sampling.top_p), _LEAST)
 
 
 class InFlight:

@@ -20,14 +20,13 @@ from sixways_bundle.errors import BundleError, MissingExtra
 from sixways_bundle.runtime.base import usable_threads
 from sixways_server.engines.base import Chunk, ModelInfo, Prompt, Sampling
 from sixways_server.engines.openvino_genai_text import TextStream, check_sampling
-from sixways_server.engines.text import InFlight, TokenizedTextEngine
+from sixways_server.engines.text import InFlight, TokenizedTextEngine, temperature_of, top_p_of
 from sixways_server.errors import BadRequest, NotReady, RequestError
 
 _MOST_RUNNING = 16
 _PAGE = 256  # tokens of one block of keys and values
 _CONTEXTS = 2  # whole contexts that the blocks hold; what does not fit waits
 _STEP_TOKENS = 512  # computed together; longer prompts take several steps
-_LEAST = 1e-5  # of temperature and top_p
 _FIRST_GUESS_S = 5.0
 _log = logging.getLogger("sixways.engine")
 
@@ -207,11 +206,12 @@ class TorchTextEngine(TokenizedTextEngine):
 
     def _choosing(self, sampling: Sampling) -> dict[str, float | int]:
         """transformers' words for how a token is chosen; one candidate is the greedy way."""
-        greedy = sampling.temperature < _LEAST
+        temperature = temperature_of(sampling)
+        candidates = min(sampling.top_k or self._vocabulary, self._vocabulary)
         return {
-            "temperature": 1.0 if greedy else float(sampling.temperature),
-            "top_k": 1 if greedy else min(sampling.top_k or self._vocabulary, self._vocabulary),
-            "top_p": max(float(sampling.top_p), _LEAST),
+            "temperature": temperature or 1.0,
+            "top_k": candidates if temperature else 1,
+            "top_p": top_p_of(sampling),
         }
 
     @staticmethod

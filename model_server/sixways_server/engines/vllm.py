@@ -18,11 +18,10 @@ from typing import Any
 from sixways_bundle.errors import BundleError, MissingExtra
 from sixways_server.engines.base import Chunk, FinishReason, ModelInfo, Prompt, Sampling
 from sixways_server.engines.openvino_genai_text import TextStream, check_sampling
-from sixways_server.engines.text import InFlight, TokenizedTextEngine
+from sixways_server.engines.text import InFlight, TokenizedTextEngine, temperature_of, top_p_of
 from sixways_server.errors import BadRequest, NotReady, RequestError
 
 _MOST_RUNNING = 256
-_LEAST = 1e-5  # of temperature and top_p
 _FIRST_GUESS_S = 2.0
 _END_SECONDS = 10.0
 _SEEDS = 2**32
@@ -181,8 +180,8 @@ class VLLMTextEngine(TokenizedTextEngine):
 
         return SamplingParams(
             max_tokens=self.most_new_tokens(prompt, sampling),
-            temperature=sampling.temperature if sampling.temperature >= _LEAST else 0.0,
-            top_p=max(sampling.top_p, _LEAST),
+            temperature=temperature_of(sampling),
+            top_p=top_p_of(sampling),
             top_k=sampling.top_k or 0,
             seed=None if sampling.seed is None else sampling.seed % _SEEDS,
             frequency_penalty=sampling.frequency_penalty,

@@ -452,7 +452,7 @@ async def test_values_next_to_zero_are_taken_as_the_most_likely_token(
 async def test_what_the_library_refuses_is_a_bad_request_in_our_words(
     engine: OpenVINOTextEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LEAST", 1e-300)
+    monkeypatch.setattr("sixways_server.engines.text._LEAST", 1e-300)
     tiny = replace(GREEDY, temperature=1.0, top_p=1e-300)
     with pytest.raises(BadRequest) as caught:
         await collect(engine, "hello", tiny)
