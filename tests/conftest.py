@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from toolchain.environment import ensure_state, full_environment
+from toolchain.paths import StateFiles, venv_bin
 
 
 def _missing_for_engine() -> str | None:
@@ -19,8 +22,31 @@ def _missing_for_engine() -> str | None:
     return f"{' and '.join(absent)} not on PATH; run `make install`" if absent else None
 
 
+AWS_PLUGINS = tuple(f"pulumi-resource-{name}" for name in ("aws", "aws-native", "docker-build"))
+
+
+def _missing_for_aws() -> str | None:
+    absent = [name for name in AWS_PLUGINS if not shutil.which(name)]
+    if absent:
+        return (
+            f"{', '.join(absent)} not on PATH; `pulumi plugin install resource NAME` brings a "
+            "plugin, and its folder must be on PATH"
+        )
+    if not shutil.which(aws_server()[0]):
+        return f"the AWS server {aws_server()[0]} is not on PATH; see SIXWAYS_AWS_SERVER"
+    return _missing_for_engine()
+
+
+def aws_server() -> list[str]:
+    """The command of an AWS server on this machine that takes moto_server's `-H` and `-p`."""
+    return shlex.split(os.environ.get("SIXWAYS_AWS_SERVER", "moto_server"))
+
+
 # Each tier's question: what is missing here? None: nothing.
-TIERS: dict[str, Callable[[], str | None]] = {"engine": _missing_for_engine}
+TIERS: dict[str, Callable[[], str | None]] = {
+    "engine": _missing_for_engine,
+    "aws": _missing_for_aws,
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,3 +75,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _required() -> set[str]:
     return {name.strip() for name in os.environ.get("SIXWAYS_REQUIRE", "").split(",")} - {""}
+
+
+@pytest.fixture
+def pulumi_env(tmp_path: Path) -> dict[str, str]:
+    """The environment of `pulumi` for this test: what `make -s env` gives, below `tmp_path`."""
+    return private_pulumi(tmp_path / "pulumi")
+
+
+def private_pulumi(folder: Path) -> dict[str, str]:
+    """A Pulumi of its own: state, home and passphrase in that folder."""
+    files = StateFiles(folder)
+    ensure_state(files)
+    environment = full_environment(files, venv_bin())
+    # Neither a debugger nor tracing that a developer has switched on may change what is asserted.
+    for name in [name for name in os.environ if name.startswith("PULUMI_DEBUG")]:
+        environment.pop(name, None)
+    return environment

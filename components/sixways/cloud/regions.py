@@ -1,0 +1,33 @@
+"""Regions: which there are, and which one a program runs in."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pulumi
+from botocore.session import Session
+
+from sixways.checks import Checks
+
+
+@cache
+def regions(service: str) -> tuple[str, ...]:
+    """The regions of all partitions that have the service, by botocore's own data."""
+    session = Session()
+    found: set[str] = set()
+    for partition in session.get_available_partitions():
+        found.update(session.get_available_regions(service, partition_name=partition))
+    return tuple(sorted(found))
+
+
+def configured_region() -> str | None:
+    """The region of the stack's AWS provider, as far as the stack's settings name it."""
+    return pulumi.Config("aws").get("region")
+
+
+def check_region(checks: Checks, region: object, service: str, field: str = "region") -> None:
+    """The region, where it is given and plain, is one that has the service."""
+    if isinstance(region, str) and region not in regions(service):
+        near = [r for r in regions(service) if r.split("-")[0] == region.split("-")[0]]
+        known = ", ".join(near or regions(service))
+        checks.add(field, region, known, "pulumi config set aws:region REGION")

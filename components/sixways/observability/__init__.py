@@ -1,0 +1,1 @@
+"""One service level objective, and what watches it on every way."""

@@ -1,0 +1,158 @@
+"""An AWS on this machine: moto behind a port, its clients, and what is left in it."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from tests.conftest import aws_server
+from tests.ports import free_port
+
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+
+
+@dataclass(frozen=True)
+class Aws:
+    """An AWS server that runs: its address, and the variables that lead programs to it."""
+
+    url: str
+    environment: dict[str, str]
+
+    def client(self, service: str) -> Any:
+        """boto3's client of a service."""
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def left(self) -> list[str]:
+        """Everything that stands in it, as `service kind name`: after a destroy nothing may."""
+        return sorted(_left(self))
+
+
+@contextlib.contextmanager
+def serve_aws(folder: Path) -> Iterator[Aws]:
+    """Runs the AWS server for the block; its output is in `folder/aws.log`, and the aws-native
+    stand-in, where that is in use, keeps its store in the same folder."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    log_path = folder / "aws.log"
+    with log_path.open("wb") as log:
+        child = subprocess.Popen(
+            [*aws_server(), "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
+        )
+        try:
+            _wait(url, child, log_path)
+            yield Aws(
+                url,
+                {
+                    **CREDENTIALS,
+                    "AWS_ENDPOINT_URL": url,
+                    "AWS_REGION": REGION,
+                    "AWS_EC2_METADATA_DISABLED": "true",
+                    "PULUMI_AWS_NATIVE_STORE": str(folder / "aws-native"),
+                },
+            )
+        finally:
+            child.terminate()
+            child.wait(10)
+
+
+def _wait(url: str, child: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(300):
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"{url}/moto-api/", timeout=5).read()
+            return
+        if child.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise AssertionError(f"the AWS server did not start:\n{log.read_text()[-2000:]}")
+
+
+# service, call, key of its answer, key of an item's name (None: the item is the name)
+_LISTS: tuple[tuple[str, str, str, str | None], ...] = (
+    ("application-autoscaling", "describe_scalable_targets", "ScalableTargets", "ResourceId"),
+    ("application-autoscaling", "describe_scaling_policies", "ScalingPolicies", "PolicyName"),
+    (
+        "application-autoscaling",
+        "describe_scheduled_actions",
+        "ScheduledActions",
+        "ScheduledActionName",
+    ),
+    ("autoscaling", "describe_auto_scaling_groups", "AutoScalingGroups", "AutoScalingGroupName"),
+    ("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
+    ("cloudwatch", "list_dashboards", "DashboardEntries", "DashboardName"),
+    ("ecr", "describe_repositories", "repositories", "repositoryName"),
+    ("elbv2", "describe_load_balancers", "LoadBalancers", "LoadBalancerName"),
+    ("elbv2", "describe_target_groups", "TargetGroups", "TargetGroupName"),
+    ("iam", "list_instance_profiles", "InstanceProfiles", "InstanceProfileName"),
+    ("iam", "list_roles", "Roles", "RoleName"),
+    ("logs", "describe_log_groups", "logGroups", "logGroupName"),
+    ("s3", "list_buckets", "Buckets", "Name"),
+    ("sagemaker", "list_endpoint_configs", "EndpointConfigs", "EndpointConfigName"),
+    ("sagemaker", "list_endpoints", "Endpoints", "EndpointName"),
+    ("sagemaker", "list_models", "Models", "ModelName"),
+    ("secretsmanager", "list_secrets", "SecretList", "Name"),
+    ("sns", "list_topics", "Topics", "TopicArn"),
+    ("ssm", "describe_parameters", "Parameters", "Name"),
+)
+_NEEDS_NAMESPACE = {"application-autoscaling": {"ServiceNamespace": "sagemaker"}}
+_IS_GONE = {"terminated", "shutting-down", "deleted", "deleting"}
+
+
+def _left(aws: Aws) -> Iterator[str]:
+    for service, call, key, name in _LISTS:
+        answer = getattr(aws.client(service), call)(**_NEEDS_NAMESPACE.get(service, {}))
+        for item in answer.get(key) or []:
+            yield f"{service} {key} {item[name] if name else item}"
+    for policy in aws.client("iam").list_policies(Scope="Local")["Policies"]:
+        yield f"iam Policies {policy['PolicyName']}"
+    budgets = aws.client("budgets").describe_budgets(AccountId=ACCOUNT)
+    for budget in budgets.get("Budgets") or []:
+        yield f"budgets Budgets {budget['BudgetName']}"
+    kms = aws.client("kms")
+    for alias in kms.list_aliases()["Aliases"]:
+        if not alias["AliasName"].startswith("alias/aws/"):
+            yield f"kms Aliases {alias['AliasName']}"
+    for key in kms.list_keys()["Keys"]:
+        # A key can only be scheduled for deletion; that is its end.
+        state = kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]
+        if state["KeyManager"] == "CUSTOMER" and state["KeyState"] != "PendingDeletion":
+            yield f"kms Keys {key['KeyId']}"
+    yield from _left_in_ec2(aws.client("ec2"))
+
+
+def _left_in_ec2(ec2: Any) -> Iterator[str]:
+    for template in ec2.describe_launch_templates()["LaunchTemplates"]:
+        yield f"ec2 LaunchTemplates {template['LaunchTemplateName']}"
+    for reservation in ec2.describe_instances()["Reservations"]:
+        for instance in reservation["Instances"]:
+            if instance["State"]["Name"] not in _IS_GONE:
+                yield f"ec2 Instances {instance['InstanceId']}"
+    for vpc in ec2.describe_vpcs()["Vpcs"]:
+        if not vpc["IsDefault"]:
+            yield f"ec2 Vpcs {vpc['VpcId']}"
+    for group in ec2.describe_security_groups()["SecurityGroups"]:
+        if group["GroupName"] != "default":
+            yield f"ec2 SecurityGroups {group['GroupName']}"
+    for endpoint in ec2.describe_vpc_endpoints()["VpcEndpoints"]:
+        if endpoint["State"] not in _IS_GONE:
+            yield f"ec2 VpcEndpoints {endpoint['VpcEndpointId']}"
+    for gateway in ec2.describe_nat_gateways()["NatGateways"]:
+        if gateway["State"] not in _IS_GONE:
+            yield f"ec2 NatGateways {gateway['NatGatewayId']}"
+    for address in ec2.describe_addresses()["Addresses"]:
+        yield f"ec2 Addresses {address['AllocationId']}"
