@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sixways.cloud.bundle_store import BundleStore, BundleStoreArgs
     from sixways.cloud.budget import MonthlyBudget, MonthlyBudgetArgs
+    from sixways.cloud.bundle_store import BundleStore, BundleStoreArgs
     from sixways.cloud.ec2.endpoint import Ec2Endpoint, Ec2EndpointArgs
     from sixways.cloud.monitoring import CloudMonitoring, CloudMonitoringArgs
     from sixways.cloud.sagemaker.endpoint import SageMakerEndpoint, SageMakerEndpointArgs
