@@ -1,8 +1,12 @@
 """The objective as Amazon CloudWatch sees it: metrics, and the alarms on them.
 
-An `AlarmSpec` is plain data; `create_alarm` makes the resource. Names, dimensions and units of
-metrics come from AWS's pages "Amazon SageMaker AI metrics in Amazon CloudWatch" and "CloudWatch
-metrics for your Application Load Balancer".
+An `AlarmSpec` is plain data; `create_alarm` makes the resource of it.
+
+Sources: names, units and dimensions of metrics stand on AWS's pages "Amazon SageMaker AI metrics in
+Amazon CloudWatch", "Alarms and logs for tracking metrics from asynchronous endpoints" (and "from
+serverless endpoints"; both list what such an endpoint does not publish) and "CloudWatch metrics for
+your Application Load Balancer"; how missing datapoints count in an expression stands on "Using math
+expressions with CloudWatch metrics".
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ class Metric:
         namespace: `AWS/SageMaker`.
         name: `ModelLatency`.
         dimensions: what it is measured of.
-        statistic: `Sum`, `Average`, `Maximum`, `p95` …
+        statistic: `Sum`, `Average`, `Maximum`, `SampleCount`, `p95` …
         period_s: seconds of one datapoint.
     """
 
@@ -55,7 +59,9 @@ class AlarmSpec:
         evaluation_periods: the datapoints it looks at.
         datapoints_to_alarm: how many of them must be above the threshold.
         expression: metric math over the metrics' ids; empty: the one metric itself.
-        comparison: CloudWatch's operator.
+        title: heads its graph.
+        unit: the unit of its graph.
+        scale: what one unit of the metric is in the unit of the graph (µs in ms: 0.001).
     """
 
     key: str
@@ -65,7 +71,9 @@ class AlarmSpec:
     evaluation_periods: int
     datapoints_to_alarm: int
     expression: str = ""
-    comparison: str = "GreaterThanThreshold"
+    title: str = ""
+    unit: str = ""
+    scale: float = 1.0
 
     @property
     def runbook(self) -> str:
@@ -78,31 +86,53 @@ def percentile(quantile: float) -> str:
     return f"p{quantile * 100:.4g}"
 
 
+def sagemaker_requests(
+    endpoint_name: pulumi.Input[str], variant_name: str, mode: str, period_s: int = 60
+) -> Metric:
+    """The requests of a variant. An asynchronous endpoint has no Invocations: there the latencies
+    are counted."""
+    of = {"EndpointName": endpoint_name, "VariantName": variant_name}
+    name, statistic = ("ModelLatency", "SampleCount") if mode == "async" else ("Invocations", "Sum")
+    return Metric("requests", SAGEMAKER, name, of, statistic, period_s)
+
+
 def sagemaker_slo_alarms(
-    slo: Slo, endpoint_name: pulumi.Input[str], variant_name: str
+    slo: Slo, endpoint_name: pulumi.Input[str], variant_name: str, *, mode: str = "realtime"
 ) -> tuple[AlarmSpec, ...]:
     """The alarms `latency` and `errors` of one variant of a SageMaker endpoint.
 
-    ModelLatency is in microseconds, and what the container takes. The container's errors are
-    Invocation5XXErrors; where it answered nothing (a broken connection, a timeout),
-    InvocationModelErrors alone counts it, together with the 4xx that are the callers' own.
+    ModelLatency is in microseconds: what the container takes, without SageMaker's own overhead and
+    without the queue of an asynchronous endpoint. The container's errors are Invocation5XXErrors;
+    where it gave no answer at all (a broken connection, a timeout), only InvocationModelErrors of a
+    real-time endpoint counts it, together with the 4xx that are the callers' own.
+
+    Args:
+        slo: the objective.
+        endpoint_name: the endpoint's name.
+        variant_name: the production variant's.
+        mode: `realtime`, `async` or `serverless`.
     """
     of = {"EndpointName": endpoint_name, "VariantName": variant_name}
+    metrics: tuple[Metric, ...] = (
+        sagemaker_requests(endpoint_name, variant_name, mode),
+        Metric("failed", SAGEMAKER, "Invocation5XXErrors", of, "Sum"),
+    )
+    expression = "IF(requests > 0, FILL(failed, 0) / requests)"
+    if mode == "realtime":
+        metrics = (
+            *metrics,
+            Metric("unusable", SAGEMAKER, "InvocationModelErrors", of, "Sum"),
+            Metric("refused", SAGEMAKER, "Invocation4XXErrors", of, "Sum"),
+        )
+        broken = "FILL(unusable, 0) - FILL(refused, 0)"
+        expression = (
+            f"IF(requests > 0, IF({broken} > FILL(failed, 0), {broken}, FILL(failed, 0))"
+            " / requests)"
+        )
+    latency = Metric("latency", SAGEMAKER, "ModelLatency", of, percentile(slo.latency_quantile))
     return (
-        _latency(
-            slo, Metric("latency", SAGEMAKER, "ModelLatency", of, _p(slo)), slo.latency_ms * 1000
-        ),
-        _errors(
-            slo,
-            (
-                Metric("requests", SAGEMAKER, "Invocations", of, "Sum"),
-                Metric("failed", SAGEMAKER, "Invocation5XXErrors", of, "Sum"),
-                Metric("unanswered", SAGEMAKER, "InvocationModelErrors", of, "Sum"),
-                Metric("refused", SAGEMAKER, "Invocation4XXErrors", of, "Sum"),
-            ),
-            "IF(requests > 0, MAX([FILL(failed, 0), FILL(unanswered, 0) - FILL(refused, 0)])"
-            " / requests, 0)",
-        ),
+        _latency(slo, latency, slo.latency_ms * 1000, 0.001),
+        _errors(slo, metrics, expression),
     )
 
 
@@ -113,7 +143,8 @@ def alb_slo_alarms(
 
     TargetResponseTime is in seconds, until the target's first byte. RequestCount leaves out the
     requests for which the load balancer found no target, so its own errors are added to the total:
-    without any healthy target the error rate is 1, not 0.
+    without any healthy target the error rate is 1, not 0. The counts of errors have no datapoint
+    where there were none.
 
     Args:
         slo: the objective.
@@ -122,10 +153,10 @@ def alb_slo_alarms(
     """
     balancer = {"LoadBalancer": load_balancer}
     both = {**balancer, "TargetGroup": target_group}
+    total = "(FILL(requests, 0) + FILL(unanswered, 0))"
+    latency = Metric("latency", ALB, "TargetResponseTime", both, percentile(slo.latency_quantile))
     return (
-        _latency(
-            slo, Metric("latency", ALB, "TargetResponseTime", both, _p(slo)), slo.latency_ms / 1000
-        ),
+        _latency(slo, latency, slo.latency_ms / 1000, 1000),
         _errors(
             slo,
             (
@@ -133,11 +164,14 @@ def alb_slo_alarms(
                 Metric("failed", ALB, "HTTPCode_Target_5XX_Count", both, "Sum"),
                 Metric("unanswered", ALB, "HTTPCode_ELB_5XX_Count", balancer, "Sum"),
             ),
-            "IF(FILL(requests, 0) + FILL(unanswered, 0) > 0,"
-            " (FILL(failed, 0) + FILL(unanswered, 0))"
-            " / (FILL(requests, 0) + FILL(unanswered, 0)), 0)",
+            f"IF({total} > 0, (FILL(failed, 0) + FILL(unanswered, 0)) / {total})",
         ),
     )
+
+
+def alarm_description(spec: AlarmSpec, runbook_url: str = RUNBOOK) -> str:
+    """What an alarm says: what it means, what to do first, and where to read on."""
+    return f"{spec.description} Runbook: {runbook_url}#{spec.runbook}"
 
 
 def create_alarm(
@@ -163,9 +197,10 @@ def create_alarm(
         alarm_name: the alarm's whole name, where something must know it beforehand.
         runbook_url: the runbook's page, to which the alarm's section is added.
     """
-    # Of one metric, CloudWatch wants the fields of the alarm itself; of an expression, a list.
-    plain = spec.metrics[0]
-    extended = plain.statistic.startswith("p")
+    # CloudWatch wants one metric in the fields of the alarm itself, an expression in a list.
+    first = spec.metrics[0]
+    single = not spec.expression
+    is_percentile = first.statistic.startswith("p")
     queries = [
         aws.cloudwatch.MetricAlarmMetricQueryArgs(
             id=metric.id,
@@ -182,22 +217,21 @@ def create_alarm(
     result = aws.cloudwatch.MetricAlarmMetricQueryArgs(
         id="result", expression=spec.expression, label=spec.key, return_data=True
     )
-    single = not spec.expression
     return aws.cloudwatch.MetricAlarm(
         name,
         name=alarm_name,
-        alarm_description=f"{spec.description} Runbook: {runbook_url}#{spec.runbook}",
-        comparison_operator=spec.comparison,
+        alarm_description=alarm_description(spec, runbook_url),
+        comparison_operator="GreaterThanThreshold",
         threshold=spec.threshold,
         evaluation_periods=spec.evaluation_periods,
         datapoints_to_alarm=spec.datapoints_to_alarm,
         treat_missing_data="notBreaching",
-        namespace=plain.namespace if single else None,
-        metric_name=plain.name if single else None,
-        dimensions=dict(plain.dimensions) if single else None,
-        statistic=plain.statistic if single and not extended else None,
-        extended_statistic=plain.statistic if single and extended else None,
-        period=plain.period_s if single else None,
+        namespace=first.namespace if single else None,
+        metric_name=first.name if single else None,
+        dimensions=dict(first.dimensions) if single else None,
+        statistic=first.statistic if single and not is_percentile else None,
+        extended_statistic=first.statistic if single and is_percentile else None,
+        period=first.period_s if single else None,
         metric_queries=None if single else [*queries, result],
         alarm_actions=list(alarm_actions),
         ok_actions=list(alarm_actions),
@@ -206,27 +240,26 @@ def create_alarm(
     )
 
 
-def _p(slo: Slo) -> str:
-    return percentile(slo.latency_quantile)
-
-
-def _latency(slo: Slo, metric: Metric, threshold: float) -> AlarmSpec:
+def _latency(slo: Slo, metric: Metric, threshold: float, scale: float) -> AlarmSpec:
     return AlarmSpec(
         "latency",
-        f"Slow: {_p(slo)} of the time to an answer is above {slo.latency_ms:g} ms. "
+        f"Slow: {metric.statistic} of the time to an answer is above {slo.latency_ms:g} ms. "
         "First: see whether requests or CPU rose with it; then add instances, or undo the last "
         "update.",
         (metric,),
         threshold,
         slo.window_minutes,
         slo.breaching_minutes,
+        title=f"Latency L ({metric.statistic})",
+        unit="ms",
+        scale=scale,
     )
 
 
 def _errors(slo: Slo, metrics: tuple[Metric, ...], expression: str) -> AlarmSpec:
     return AlarmSpec(
         "errors",
-        f"Failing: more than {slo.error_rate:.4g} of the requests end in a server error. "
+        f"Failing: more than {slo.error_rate * 100:.4g} % of the requests end in a server error. "
         "First: read the newest lines of the server's log; undo the last update if it began "
         "with it.",
         metrics,
@@ -234,4 +267,7 @@ def _errors(slo: Slo, metrics: tuple[Metric, ...], expression: str) -> AlarmSpec
         slo.window_minutes,
         slo.breaching_minutes,
         expression,
+        title="Error rate E",
+        unit="%",
+        scale=100,
     )
