@@ -94,7 +94,8 @@ class CloudMonitoringArgs(TypedDict):
     """Addresses that the topic writes to; AWS asks each to confirm. Default: none."""
     log_group_names: NotRequired[list[str]]
     """Log groups to create, so that their logs end; not those that another component or service
-    has created, which must be imported. Default: none."""
+    has created, which must be imported. They cannot exist twice: a component with log groups gets
+    another name together with an alias (`opts`) for its old one. Default: none."""
     log_retention_days: NotRequired[pulumi.Input[int]]
     """Days until logs in them are deleted, among those that CloudWatch accepts. Default: 30."""
     runbook_url: NotRequired[str]
