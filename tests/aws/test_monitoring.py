@@ -41,7 +41,6 @@ _EC2: dict[str, Any] = {
     "target_group_arn_suffix": "targetgroup/shop/fedcba9876543210",
     "autoscaling_group_name": "shop",
     "instance_type": "g5.xlarge",
-    "cloudwatch_agent": True,
 }
 
 
@@ -142,13 +141,14 @@ def test_an_ec2_endpoint_is_watched_and_writes_to_a_topic_that_is_there(
         # EC2's CPUUtilization is a mean over the cores already.
         assert (made["box-cpu"]["Namespace"], made["box-cpu"]["Threshold"]) == ("AWS/EC2", 85)
         assert made["box-gpu"]["MetricName"] == "nvidia_smi_utilization_gpu"
+        assert made["box-gpu"]["Namespace"] == "Sixways"
         assert {tuple(alarm["AlarmActions"]) for alarm in made.values()} == {(topic,)}
         # Neither a topic nor a key of its own.
         assert [t["TopicArn"] for t in sns.list_topics()["Topics"]] == [topic]
         stack.up("--expect-no-changes")
 
         # Without the agent, three alarms would never see a datapoint.
-        settle(project, box={**_EC2, "topic_arn": topic, "cloudwatch_agent": False})
+        settle(project, box={**_EC2, "topic_arn": topic, "agent_namespace": ""})
         stack.up("--skip-preview")
         assert set(made) - set(alarms(aws)) == {"box-memory", "box-disk", "box-gpu"}
     sns.delete_topic(TopicArn=topic)

@@ -28,8 +28,8 @@ from sixways.observability.slo import Slo
 
 INSTANCES = "/aws/sagemaker/Endpoints"
 """SageMaker's metrics of the instances behind an endpoint."""
-AGENT = "CWAgent"
-"""Metrics of the CloudWatch agent on an EC2 instance."""
+AGENT = "Sixways"
+"""Where the CloudWatch agent of `Ec2Endpoint` sends its metrics."""
 # A machine that is busy for a moment is well used; one that stays busy is too small.
 _MINUTES, _BUSY_MINUTES = 15, 12
 _HOUR_S = 3600
@@ -80,13 +80,14 @@ class SageMakerTarget:
 
 @dataclass(frozen=True)
 class Ec2Target:
-    """An auto scaling group behind a load balancer; `agent`: CloudWatch's agent runs on it."""
+    """An auto scaling group behind a load balancer; `agent`: namespace of the CloudWatch agent's
+    metrics, empty without one."""
 
     load_balancer: pulumi.Input[str]
     target_group: pulumi.Input[str]
     autoscaling_group: pulumi.Input[str]
     instance_type: str = ""
-    agent: bool = False
+    agent: str = AGENT
 
 
 def sagemaker_sections(
@@ -167,14 +168,14 @@ def ec2_sections(
     ]
     if target.agent:
         alarms += [
-            _busy(key, Metric(key, AGENT, name, group, statistic), limit)
+            _busy(key, Metric(key, target.agent, name, group, statistic), limit)
             for key, name, statistic, limit in (
                 ("memory", "mem_used_percent", "Maximum", limits.memory_percent),
                 ("disk", "disk_used_percent", "Maximum", limits.disk_percent),
             )
         ]
         if _gpus(target.instance_type):
-            gpu = Metric("gpu", AGENT, "nvidia_smi_utilization_gpu", group, "Average")
+            gpu = Metric("gpu", target.agent, "nvidia_smi_utilization_gpu", group, "Average")
             alarms.append(_busy("gpu", gpu, limits.gpu_percent))
     hosts = Metric("hosts", ALB, "HealthyHostCount", both, "Average")
     graphs = [

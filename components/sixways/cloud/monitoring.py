@@ -8,6 +8,7 @@ import pulumi_aws as aws
 from sixways.checks import InputsRefused
 from sixways.cloud.alarm_topic import create_topic
 from sixways.cloud.alarms import (
+    AGENT,
     Ec2Target,
     Limits,
     SageMakerTarget,
@@ -161,7 +162,7 @@ def _sections(args: CloudMonitoringArgs, slo: Slo) -> list[Section]:
         args["target_group_arn_suffix"],
         args["autoscaling_group_name"],
         args.get("instance_type", ""),
-        args.get("cloudwatch_agent", False),
+        args.get("agent_namespace", AGENT),
     )
     return ec2_sections(group, slo, limits, prices)
 

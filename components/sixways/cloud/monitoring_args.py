@@ -19,7 +19,7 @@ RETENTION_DAYS = (
 )
 _SAGEMAKER_FIELDS = ("endpoint_name", "variants", "mode")
 _EC2_NEEDS = ("load_balancer_arn_suffix", "target_group_arn_suffix", "autoscaling_group_name")
-_EC2_FIELDS = (*_EC2_NEEDS, "instance_type", "cloudwatch_agent")
+_EC2_FIELDS = (*_EC2_NEEDS, "instance_type", "agent_namespace")
 # SageMaker's EndpointName and VariantName; CloudWatch Logs' LogGroupName.
 _NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _LOG_GROUP = re.compile(r"[.\-_/#A-Za-z0-9]{1,512}")
@@ -76,11 +76,11 @@ class CloudMonitoringArgs(TypedDict):
     """Its auto scaling group."""
     instance_type: NotRequired[str]
     """The group's instance type (`c6i.xlarge`), for the cost and to know of a GPU. Plain."""
-    cloudwatch_agent: NotRequired[bool]
-    """Whether CloudWatch's agent runs on the group's instances and sends `mem_used_percent`,
+    agent_namespace: NotRequired[str]
+    """Namespace in which CloudWatch's agent on the group's instances sends `mem_used_percent`,
     `disk_used_percent` (of `/`) and, with a GPU, `nvidia_smi_utilization_gpu`, aggregated over
-    `AutoScalingGroupName`. EC2 itself knows neither memory nor disk nor GPU, so without the agent
-    these alarms are left out. Default: False."""
+    `AutoScalingGroupName`. EC2 itself knows neither memory nor disk nor GPU: without an agent (an
+    empty string) these alarms are left out. Default: `Sixways`, that of `Ec2Endpoint`."""
     slo: NotRequired[SloArgs]
     """The objective. Default: see `SloArgs`."""
     thresholds: NotRequired[ThresholdsArgs]
