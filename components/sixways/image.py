@@ -64,7 +64,10 @@ def check_build_inputs(
     """Notes what is wrong with the inputs of a build; reads no file."""
     if isinstance(package, str) and not (_PIN.fullmatch(package) or package.endswith(".whl")):
         checks.add(
-            "package", package, _ACCEPTED_PACKAGE, "pin the version; extras have a field of their own"
+            "package",
+            package,
+            _ACCEPTED_PACKAGE,
+            "pin the version; extras have a field of their own",
         )
     for field, given, accepted in (("extras", extras, EXTRAS), ("platforms", platforms, PLATFORMS)):
         if not isinstance(given, list):
@@ -166,7 +169,16 @@ def _wheel_of_checkout() -> tuple[str, bytes]:
         )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="sixways-wheel-") as folder:
         done = subprocess.run(
-            [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder],
+            [
+                sys.executable,
+                "-m",
+                "hatchling",
+                "build",
+                "--target",
+                "wheel",
+                "--directory",
+                folder,
+            ],
             cwd=_checkout(),
             env={k: v for k, v in os.environ.items() if k != "SOURCE_DATE_EPOCH"},
             stdout=subprocess.PIPE,

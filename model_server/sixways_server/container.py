@@ -1,8 +1,8 @@
 """The server as its image starts it without arguments: port 5000, every caller with a key.
 
 With a configuration file (`SIXWAYS_CONFIG`, else `/etc/sixways/server.json` where there is one) it
-serves what that says (`config.ServerConfig`). Without one it serves what lies in `/opt/ml/model`, and
-takes the same environment variables as `sagemaker` (`SM_MODEL_DIR`, `SIXWAYS_MODELS`,
+serves what that says (`config.ServerConfig`). Without one it serves what lies in `/opt/ml/model`
+and takes the same environment variables as `sagemaker` (`SM_MODEL_DIR`, `SIXWAYS_MODELS`,
 `SIXWAYS_WORKERS` …). Besides:
 
     SIXWAYS_PORT       the TCP port (5000)
