@@ -11,6 +11,7 @@ from typing import TypeVar
 from pulumi.provider.experimental import provider as p
 
 from sixways.plugin.bundle import BundleResource
+from sixways.plugin.bundle_upload import BundleUploadResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
 from sixways.plugin.resource import Call, Resource, Severity
 from sixways.plugin.values import plain, wrap
@@ -20,7 +21,11 @@ T = TypeVar("T")
 Log = Callable[[str, Severity, str, bool], None]
 """URN, severity, message, ephemeral."""
 
-RESOURCES: tuple[type[Resource], ...] = (BundleResource, LocalEndpointResource)
+RESOURCES: tuple[type[Resource], ...] = (
+    BundleResource,
+    BundleUploadResource,
+    LocalEndpointResource,
+)
 
 
 class SixwaysProvider(p.Provider):
