@@ -2,29 +2,14 @@
 
 The scale to zero of a real-time endpoint is another thing: see `inference_components.py`.
 
-What happens when the endpoint is updated
-    SageMaker refuses an update that removes a variant, or changes its instance type, while the
-    variant is registered with Application Auto Scaling. Pulumi deletes only at the end of an
-    update, so the registration would still stand. `release_before_update` therefore deregisters
-    just those variants right before the endpoint is updated, and `replacement_trigger` makes
-    Pulumi register them again after it.
-
-    Every update starts the new fleet with the `initial_instance_count` of the new endpoint
-    configuration, not with the count that autoscaling had reached: UpdateEndpoint keeps the count
-    only with RetainAllVariantProperties, which the AWS provider does not offer. After the update
-    the count is raised to `min_instances` where it is below, and grows by the targets. So the
-    initial count belongs to the variant's own inputs, within the limits here; `check_scaling`
-    holds it there. Before a deployment at the hour of most traffic, raise it.
+What an update of the endpoint asks for is told in `release.py`.
 """
 
 from collections.abc import Mapping
-from contextlib import closing
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import pulumi
 import pulumi_aws as aws
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.session import Session
 
 from sixways.checks import Checks, is_number
 from sixways.cloud.sagemaker.schedules import ScheduleArgs, check_schedules
@@ -120,11 +105,15 @@ def check_scaling(
     if is_number(low) and is_number(high) and low > high:
         accepted = f"at most max_instances, {high}"
         checks.add(f"{prefix}min_instances", low, accepted, "raise max_instances or lower this")
-    elif is_number(low) and is_number(high) and is_number(instances):
-        if not max(low, 1) <= instances <= high:
-            # The start of every deployment: see the head of this file.
-            accepted = f"an initial count from {max(low, 1)} to {high}"
-            checks.add(f"{prefix}min_instances", low, accepted, f"{instances} is outside")
+    elif (
+        is_number(low)
+        and is_number(high)
+        and is_number(instances)
+        and not max(low, 1) <= instances <= high
+    ):
+        # What every deployment starts with: see `release.py`.
+        accepted = f"an initial count from {max(low, 1)} to {high}"
+        checks.add(f"{prefix}min_instances", low, accepted, f"{instances} is outside")
     _check_targets(checks, scaling, prefix, mode)
     for field in ("scale_out_cooldown", "scale_in_cooldown"):
         checks.number(f"{prefix}{field}", scaling.get(field), 0, LONGEST_COOLDOWN_S, whole=True)
@@ -215,9 +204,8 @@ def scale_variant(
         ),
     )
     for field in _TARGETS[mode]:
-        value = scaling.get(field)
-        if value is not None:
-            _track(f"{name}-{_key(field)}", target, field, value, endpoint_name, scaling, opts)
+        if scaling.get(field) is not None:
+            _track(f"{name}-{field.replace('_', '-')}", target, field, endpoint_name, scaling, opts)
     if mode == ASYNCHRONOUS and _may_be_empty(scaling):
         _wake(f"{name}-wake", target, endpoint_name, tags, opts)
     for schedule in scaling.get("schedules", []):
@@ -225,107 +213,39 @@ def scale_variant(
     return target
 
 
-def release_before_update(name: str) -> pulumi.ResourceHook:
-    """A hook for `before_update` of the endpoint: see the head of this file.
-
-    It deregisters the variants that the new endpoint configuration lacks or gives another instance
-    type; `scale_variant` registers them again. It asks AWS with the credentials of the
-    environment, or of the profile in `aws:profile`. Where it cannot ask, it warns and lets the
-    update go: AWS refuses it then, if it must, and a second `up` without `scaling` helps.
-    """
-    profile = pulumi.Config("aws").get("profile")
-
-    def release(args: pulumi.ResourceHookArgs) -> None:
-        old, new = args.old_inputs or {}, args.new_inputs or {}
-        names = [inputs.get("endpointConfigName") for inputs in (old, new)]
-        arn = (args.old_outputs or {}).get("arn")
-        if names[0] == names[1] or not all(isinstance(name, str) for name in (*names, arn)):
-            return
-        try:
-            _release(profile, str(arn), str(names[0]), str(names[1]))
-        except (BotoCoreError, ClientError) as error:
-            pulumi.log.warn(
-                f"cannot see whether a variant of {args.name} must leave autoscaling first: {error}"
-            )
-
-    return pulumi.ResourceHook(name, release)
-
-
-def _release(profile: str | None, endpoint_arn: str, old: str, new: str) -> None:
-    region, endpoint_name = endpoint_arn.split(":")[3], endpoint_arn.rpartition("/")[2]
-    session = Session(profile=profile)
-    with (
-        closing(session.create_client("sagemaker", region_name=region)) as sagemaker,
-        closing(session.create_client("application-autoscaling", region_name=region)) as scaling,
-    ):
-        before, after = (
-            {
-                variant["VariantName"]: variant.get("InstanceType")
-                for variant in sagemaker.describe_endpoint_config(EndpointConfigName=config)[
-                    "ProductionVariants"
-                ]
-            }
-            for config in (old, new)
-        )
-        changed = [name for name in before if after.get(name) != before[name]]
-        resources = [f"endpoint/{endpoint_name}/variant/{name}" for name in changed]
-        if not resources:
-            return
-        found = scaling.describe_scalable_targets(
-            ServiceNamespace="sagemaker", ResourceIds=resources
-        )
-        for target in found["ScalableTargets"]:
-            scaling.deregister_scalable_target(
-                ServiceNamespace="sagemaker",
-                ResourceId=target["ResourceId"],
-                ScalableDimension=target["ScalableDimension"],
-            )
-
-
-def _key(field: str) -> str:
-    return field.replace("_", "-")
-
-
 def _track(
     name: str,
     target: aws.appautoscaling.Target,
     field: str,
-    value: pulumi.Input[float],
     endpoint_name: pulumi.Input[str],
     scaling: ScalingArgs,
     opts: pulumi.ResourceOptions,
 ) -> None:
     """A policy that keeps one metric at its target."""
     waits = field == "backlog_per_instance"
+    tracking = aws.appautoscaling.PolicyTargetTrackingScalingPolicyConfigurationArgs(
+        target_value=cast(Mapping[str, pulumi.Input[float]], scaling)[field],
+        # Of the backlog as AWS documents it, since instances take minutes to start.
+        scale_out_cooldown=scaling.get("scale_out_cooldown", 300 if waits else 60),
+        scale_in_cooldown=scaling.get("scale_in_cooldown", 600 if waits else 300),
+        disable_scale_in=scaling.get("disable_scale_in", False),
+    )
+    if waits:
+        tracking.customized_metric_specification = {
+            "metric_name": "ApproximateBacklogSizePerInstance",
+            "namespace": "AWS/SageMaker",
+            "statistic": "Average",
+            "dimensions": [{"name": "EndpointName", "value": endpoint_name}],
+        }
+    else:
+        tracking.predefined_metric_specification = {"predefined_metric_type": _PREDEFINED[field]}
     aws.appautoscaling.Policy(
         name,
         policy_type="TargetTrackingScaling",
         service_namespace=target.service_namespace,
         scalable_dimension=target.scalable_dimension,
         resource_id=target.resource_id,
-        target_tracking_scaling_policy_configuration={
-            "target_value": value,
-            # Asynchronous: as AWS documents for the backlog, since instances take minutes to start.
-            "scale_out_cooldown": scaling.get("scale_out_cooldown", 300 if waits else 60),
-            "scale_in_cooldown": scaling.get("scale_in_cooldown", 600 if waits else 300),
-            "disable_scale_in": scaling.get("disable_scale_in", False),
-            **(
-                {
-                    "customized_metric_specification": {
-                        "metric_name": "ApproximateBacklogSizePerInstance",
-                        "namespace": "AWS/SageMaker",
-                        "statistic": "Average",
-                        "dimensions": [{"name": "EndpointName", "value": endpoint_name}],
-                    }
-                }
-                if waits
-                else {
-                    "predefined_metric_specification": {
-                        "predefined_metric_type": _PREDEFINED[field]
-                    }
-                }
-            ),
-        },
+        target_tracking_scaling_policy_configuration=tracking,
         opts=opts,
     )
 

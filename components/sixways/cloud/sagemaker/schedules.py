@@ -11,8 +11,8 @@ import pulumi
 
 from sixways.checks import Checks
 
-_MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
-_DAYS = "SUN MON TUE WED THU FRI SAT".split()
+_MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
+_DAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
 # Field of a cron expression, its least and greatest number, and the names that stand for numbers.
 _CRON: tuple[tuple[str, int, int, list[str]], ...] = (
     ("minutes", 0, 59, []),
