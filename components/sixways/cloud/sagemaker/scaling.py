@@ -223,29 +223,30 @@ def _track(
 ) -> None:
     """A policy that keeps one metric at its target."""
     waits = field == "backlog_per_instance"
-    tracking = aws.appautoscaling.PolicyTargetTrackingScalingPolicyConfigurationArgs(
-        target_value=cast(Mapping[str, pulumi.Input[float]], scaling)[field],
-        # Of the backlog as AWS documents it, since instances take minutes to start.
-        scale_out_cooldown=scaling.get("scale_out_cooldown", 300 if waits else 60),
-        scale_in_cooldown=scaling.get("scale_in_cooldown", 600 if waits else 300),
-        disable_scale_in=scaling.get("disable_scale_in", False),
-    )
-    if waits:
-        tracking.customized_metric_specification = {
-            "metric_name": "ApproximateBacklogSizePerInstance",
-            "namespace": "AWS/SageMaker",
-            "statistic": "Average",
-            "dimensions": [{"name": "EndpointName", "value": endpoint_name}],
-        }
-    else:
-        tracking.predefined_metric_specification = {"predefined_metric_type": _PREDEFINED[field]}
     aws.appautoscaling.Policy(
         name,
         policy_type="TargetTrackingScaling",
         service_namespace=target.service_namespace,
         scalable_dimension=target.scalable_dimension,
         resource_id=target.resource_id,
-        target_tracking_scaling_policy_configuration=tracking,
+        target_tracking_scaling_policy_configuration={
+            "target_value": cast(Mapping[str, pulumi.Input[float]], scaling)[field],
+            # Of the backlog as AWS documents it, since instances take minutes to start.
+            "scale_out_cooldown": scaling.get("scale_out_cooldown", 300 if waits else 60),
+            "scale_in_cooldown": scaling.get("scale_in_cooldown", 600 if waits else 300),
+            "disable_scale_in": scaling.get("disable_scale_in", False),
+            "customized_metric_specification": {
+                "metric_name": "ApproximateBacklogSizePerInstance",
+                "namespace": "AWS/SageMaker",
+                "statistic": "Average",
+                "dimensions": [{"name": "EndpointName", "value": endpoint_name}],
+            }
+            if waits
+            else None,
+            "predefined_metric_specification": None
+            if waits
+            else {"predefined_metric_type": _PREDEFINED[field]},
+        },
         opts=opts,
     )
 
