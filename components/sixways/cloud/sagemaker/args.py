@@ -8,6 +8,7 @@ from typing import NotRequired, TypedDict
 
 import pulumi
 
+from sixways.cloud.sagemaker.scaling import ScalingArgs
 from sixways.observability.slo import SloArgs
 
 
@@ -72,6 +73,8 @@ class SageMakerVariantArgs(TypedDict):
     volume_size_gb: NotRequired[pulumi.Input[int]]
     """The instance's volume in GB, 1 to 512; not for types with storage of their own. Default:
     SageMaker's."""
+    scaling: NotRequired[ScalingArgs]
+    """How it grows and shrinks. Default: it does not; `instance_count` stays."""
     serverless: NotRequired[SageMakerServerlessArgs]
     """Its size in mode `serverless`. Default: that of `SageMakerServerlessArgs`."""
 

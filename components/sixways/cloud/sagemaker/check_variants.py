@@ -16,6 +16,7 @@ from sixways.cloud.sagemaker.args import (
     SageMakerVariantArgs,
 )
 from sixways.cloud.sagemaker.defaults import ASYNC, SERVERLESS
+from sixways.cloud.sagemaker.scaling import check_scaling
 from sixways.cloud.sagemaker.storage import has_own_storage
 
 _NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
@@ -118,6 +119,34 @@ def _check_variant(
         _check_serverless(checks, prefix, variant)
     else:
         _check_instances(checks, prefix, variant, args)
+    _check_scaling(checks, prefix, variant, args)
+
+
+def _check_scaling(
+    checks: Checks, prefix: str, variant: Mapping[str, Any], args: SageMakerEndpointArgs
+) -> None:
+    scaling = variant.get("scaling")
+    if scaling is None:
+        return
+    if not isinstance(scaling, dict):
+        checks.add(f"{prefix}scaling", type(scaling).__name__, "a dict of its fields")
+        return
+    serverless = defaults.mode(args) == SERVERLESS
+    provisioned = (variant.get("serverless") or {}).get("provisioned_concurrency")
+    if serverless and provisioned is None:
+        checks.add(f"{prefix}serverless.provisioned_concurrency", None,
+                   "a number where scaling is given, which changes it",
+                   "add it, or remove scaling: on demand, serverless grows by itself")  # fmt: skip
+    check_scaling(
+        checks,
+        scaling,
+        f"{prefix}scaling.",
+        mode=defaults.scaling_mode(args),
+        dev=bool(args.get("dev")),
+        instances=provisioned
+        if serverless
+        else defaults.instance_count(cast(SageMakerVariantArgs, variant), args),
+    )
 
 
 def _check_bundle(checks: Checks, prefix: str, bundle: Any, *, serverless: bool) -> None:

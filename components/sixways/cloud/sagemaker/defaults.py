@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pulumi
 
+from sixways.cloud.sagemaker import scaling
 from sixways.cloud.sagemaker.args import SageMakerEndpointArgs, SageMakerVariantArgs
 
 REAL_TIME, ASYNC, SERVERLESS = "real-time", "async", "serverless"
@@ -32,6 +33,11 @@ MAX_CONCURRENCY = 20
 def mode(args: SageMakerEndpointArgs) -> str:
     """How the endpoint is called."""
     return args.get("mode", REAL_TIME)
+
+
+def scaling_mode(args: SageMakerEndpointArgs) -> str:
+    """The mode as autoscaling calls it."""
+    return scaling.ASYNCHRONOUS if mode(args) == ASYNC else mode(args)
 
 
 def endpoint_name(name: str, args: SageMakerEndpointArgs) -> str:

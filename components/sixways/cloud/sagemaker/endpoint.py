@@ -23,7 +23,9 @@ from sixways.cloud.sagemaker.defaults import ASYNC, SERVERLESS
 from sixways.cloud.sagemaker.deployment import deployment_config
 from sixways.cloud.sagemaker.network import Network, create_network
 from sixways.cloud.sagemaker.policies import invoke_policy
+from sixways.cloud.sagemaker.release import around_updates
 from sixways.cloud.sagemaker.role import create_role
+from sixways.cloud.sagemaker.scaling import scale_variant
 from sixways.cloud.sagemaker.storage import create_key, create_log_group
 from sixways.cloud.sagemaker.surroundings import Surroundings
 from sixways.cloud.sagemaker.variants import create_configuration, create_model
@@ -147,8 +149,23 @@ class SageMakerEndpoint(pulumi.ComponentResource):
             endpoint_config_name=configuration.name,
             deployment_config=deployment,
             tags=dict(tags),
-            opts=_after(child, [log, *role_ready, *(network.ready if network else ())]),
+            opts=pulumi.ResourceOptions.merge(
+                _after(child, [log, *role_ready, *(network.ready if network else ())]),
+                pulumi.ResourceOptions(hooks=around_updates(f"{name}-endpoint")),
+            ),
         )
+        for variant in args["variants"]:
+            if "scaling" in variant:
+                scale_variant(
+                    f"{name}-{defaults.variant_name(variant)}",
+                    endpoint.name,
+                    defaults.variant_name(variant),
+                    variant["scaling"],
+                    mode=defaults.scaling_mode(args),
+                    instance_type=variant.get("instance_type"),
+                    tags=tags,
+                    opts=child,
+                )
         self._outputs(args, around, endpoint, watched, role_arn, key_arn, log)
 
     def _outputs(
