@@ -1,0 +1,262 @@
+"""What AWS would refuse of the inputs, found before anything is made.
+
+Sources: SageMaker's API as botocore's model states it (names, ranges, the one shadow variant), and
+AWS's pages "Deploy models with Amazon SageMaker Serverless Inference" (feature exclusions),
+"Shadow tests: exclusions" and "Deployment guardrails" (which exist for real-time and asynchronous
+endpoints).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sixways.checks import Checks, InputsRefused, is_number, is_plain
+from sixways.cloud.regions import check_region, configured_region
+from sixways.cloud.sagemaker import defaults
+from sixways.cloud.sagemaker.args import (
+    SageMakerAsyncArgs,
+    SageMakerCaptureArgs,
+    SageMakerEndpointArgs,
+)
+from sixways.cloud.sagemaker.check_variants import check_variants
+from sixways.cloud.sagemaker.defaults import ASYNC, MODES, SERVERLESS
+from sixways.cloud.sagemaker.deployment import MOST_ALARMS, check_deployment
+from sixways.observability.slo import check_slo
+from sixways_bundle import Problem
+
+IMAGE = re.compile(
+    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?"
+    r"/(?P<repository>[a-z0-9._/-]+)@sha256:[0-9a-f]{64}"
+)
+_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+_PREFIX = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/(.+/)?")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+")
+_ROOM_FOR_SUFFIXES = 20
+_OFFERED = (
+    "ecr.api", "ecr.dkr", "kms", "logs", "monitoring", "sagemaker.api", "sagemaker.runtime",
+    "secretsmanager", "sns", "sts",
+)  # fmt: skip
+_RETENTION = (
+    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922,
+    3288, 3653,
+)  # fmt: skip
+_NOT_SERVERLESS = (
+    ("vpc_id", "AWS runs it in no VPC of yours"),
+    ("subnet_ids", "AWS runs it in no VPC of yours"),
+    ("security_group_ids", "AWS runs it in no VPC of yours"),
+    ("create_vpc", "AWS runs it in no VPC of yours"),
+    ("network_isolation", "AWS has no network isolation there"),
+    ("capture", "AWS captures no data there"),
+    ("deployment", "AWS moves traffic step by step for instances only"),
+    ("rollback_alarm_names", "AWS rolls back endpoints with instances only"),
+    ("kms_key_arn", "there is no volume of yours to encrypt; the log has log_kms_key_arn"),
+)
+
+
+def problems(name: str, args: SageMakerEndpointArgs) -> list[Problem]:
+    """Everything that is wrong with the inputs of a `SageMakerEndpoint`; makes nothing.
+
+    Args:
+        name: the component's name.
+        args: its inputs.
+    """
+    checks = Checks()
+    checks.known(args, SageMakerEndpointArgs)
+    checks.required(args, "image_uri", "variants")
+    check_region(checks, configured_region(), "sagemaker", "aws:region")
+    _plain(checks, args)
+    checks.one_of("mode", args.get("mode"), MODES)
+    if checks.problems and any(p.field in ("mode", "variants") for p in checks.problems):
+        # What is right hangs on these two: more would be guesses.
+        return checks.problems
+    _check_name(checks, name, args)
+    _check_image(checks, args.get("image_uri"))
+    check_variants(checks, name, args)
+    if defaults.mode(args) == SERVERLESS:
+        _check_serverless(checks, args)
+    else:
+        _check_network(checks, args)
+        _check_alarms(checks, args)
+        counts = [
+            defaults.instance_count(variant, args)
+            for variant in defaults.in_production(args["variants"])
+            if isinstance(variant, dict)
+        ]
+        check_deployment(checks, args.get("deployment"), counts)
+    _check_async(checks, args)
+    _check_capture(checks, args.get("capture"))
+    check_slo(checks, args.get("slo"))
+    if len(args.get("alarm_actions", ())) > 5:
+        checks.add("alarm_actions", len(args["alarm_actions"]), "at most 5, as CloudWatch takes",
+                   "let one topic tell the others")  # fmt: skip
+    days = args.get("log_retention_days")
+    if days is not None and is_plain(days) and days not in _RETENTION:
+        checks.add("log_retention_days", days, ", ".join(map(str, _RETENTION)))
+    _matches(checks, "role_arn", args.get("role_arn"), _ROLE, "an IAM role's ARN")
+    return checks.problems
+
+
+def refuse(name: str, args: SageMakerEndpointArgs) -> None:
+    """Raises what `problems` finds.
+
+    Raises:
+        InputsRefused: something is wrong; carries every problem.
+    """
+    found = problems(name, args)
+    if found:
+        raise InputsRefused(f"SageMakerEndpoint {name}", found)
+
+
+def _plain(checks: Checks, args: Mapping[str, Any]) -> None:
+    """These decide which resources there are, so they must be known before the update."""
+    kinds: dict[str, tuple[type, str]] = {
+        "mode": (str, "a text"),
+        "endpoint_name": (str, "a text"),
+        "create_vpc": (bool, "true or false"),
+        "network_isolation": (bool, "true or false"),
+        "dev": (bool, "true or false"),
+        "variants": (list, "a list"),
+        "subnet_ids": (list, "a list"),
+        "security_group_ids": (list, "a list"),
+        "interface_endpoints": (list, "a list"),
+        "alarm_actions": (list, "a list"),
+        "rollback_alarm_names": (list, "a list"),
+        "vpc_cidr": (str, "a text"),
+        "tags": (dict, "a dict"),
+    }
+    for field, (kind, words) in kinds.items():
+        value = args.get(field)
+        if value is not None and not isinstance(value, kind):
+            checks.add(field, type(value).__name__, f"{words}, known before the update")
+
+
+def _matches(
+    checks: Checks, field: str, value: object, pattern: re.Pattern[str], accepted: str
+) -> None:
+    if value is None or not is_plain(value):
+        return
+    if not (isinstance(value, str) and pattern.fullmatch(value)):
+        checks.add(field, value, accepted)
+
+
+def _check_name(checks: Checks, name: str, args: SageMakerEndpointArgs) -> None:
+    _matches(
+        checks, "endpoint_name", args.get("endpoint_name"), _NAME,
+        "letters, digits and single hyphens between them, at most 63",
+    )  # fmt: skip
+    # SageMaker names models and configurations after the component.
+    most = defaults.LONGEST_NAME - _ROOM_FOR_SUFFIXES
+    if not _NAME.fullmatch(name) or len(name) > most:
+        checks.add("name", name, f"letters, digits and hyphens between them, at most {most}",
+                   "rename the component")  # fmt: skip
+
+
+def _check_image(checks: Checks, image: object) -> None:
+    if not isinstance(image, str) or not image:
+        return
+    found = IMAGE.fullmatch(image)
+    region = configured_region()
+    if found is None:
+        checks.add(
+            "image_uri", image, "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME@sha256:DIGEST",
+            "name an image in ECR by its digest; a tag may become another image",
+        )  # fmt: skip
+    elif region is not None and found["region"] != region:
+        checks.add("image_uri", image, f"an image in the endpoint's region, {region}",
+                   "copy it there; SageMaker pulls from its own region only")  # fmt: skip
+
+
+def _check_serverless(checks: Checks, args: Mapping[str, Any]) -> None:
+    for field, why in _NOT_SERVERLESS:
+        if args.get(field) not in (None, False, [], {}):
+            checks.add(field, "set", f"nothing in mode serverless: {why}",
+                       "remove it, or choose real-time")  # fmt: skip
+    if len(args["variants"]) > 1:
+        checks.add("variants", len(args["variants"]), "one variant in mode serverless",
+                   "keep one, or choose real-time")  # fmt: skip
+
+
+def _check_network(checks: Checks, args: Mapping[str, Any]) -> None:
+    own, vpc = args.get("create_vpc", False), args.get("vpc_id")
+    subnets = args.get("subnet_ids", [])
+    if own:
+        for field in ("vpc_id", "subnet_ids", "security_group_ids"):
+            if args.get(field):
+                checks.add(field, "set", "nothing beside create_vpc", "remove one of the two")
+    elif vpc is not None and not 2 <= len(subnets) <= 16:
+        checks.add("subnet_ids", len(subnets) or None, "2 to 16 subnets, in at least two zones",
+                   "name a private subnet in each of two zones")  # fmt: skip
+    elif vpc is None:
+        for field in ("subnet_ids", "security_group_ids"):
+            if args.get(field):
+                checks.add(field, "set", "nothing without vpc_id", "add vpc_id")
+    plain = [subnet for subnet in subnets if isinstance(subnet, str)]
+    if len(set(plain)) < len(plain):
+        checks.add("subnet_ids", ", ".join(plain), "each subnet once", "remove the repeated one")
+    if len(args.get("security_group_ids", [])) > 5:
+        checks.add("security_group_ids", len(args["security_group_ids"]), "at most 5")
+    for index, service in enumerate(args.get("interface_endpoints", [])):
+        checks.one_of(f"interface_endpoints[{index}]", service, _OFFERED)
+    for field in ("vpc_cidr", "interface_endpoints"):
+        if args.get(field) and not own:
+            checks.add(field, "set", "nothing without create_vpc", "remove it, or set create_vpc")
+    _check_cidr(checks, args.get("vpc_cidr"))
+
+
+def _check_cidr(checks: Checks, cidr: object) -> None:
+    if not isinstance(cidr, str):
+        return
+    try:
+        network = ipaddress.IPv4Network(cidr)
+    except ValueError:
+        network = None
+    if network is None or not network.is_private or not 16 <= network.prefixlen <= 24:
+        checks.add("vpc_cidr", cidr, "private IPv4 addresses, /16 to /24", "e.g. 10.60.0.0/16")
+
+
+def _check_alarms(checks: Checks, args: Mapping[str, Any]) -> None:
+    """SageMaker watches at most ten alarms, the endpoint's own among them."""
+    more = len(args.get("rollback_alarm_names", []))
+    own = 2 * len([v for v in args["variants"] if isinstance(v, dict) and not v.get("shadow")])
+    if own + more > MOST_ALARMS:
+        checks.add(
+            "rollback_alarm_names", more,
+            f"at most {max(0, MOST_ALARMS - own)}: SageMaker takes {MOST_ALARMS} alarms, "
+            f"and {own} are the variants' own",
+            "join alarms to a composite one",
+        )  # fmt: skip
+
+
+def _check_async(checks: Checks, args: Mapping[str, Any]) -> None:
+    given, wanted = args.get("asynchronous"), defaults.mode(args) == ASYNC  # type: ignore[arg-type]
+    if not wanted:
+        if given is not None:
+            checks.add("asynchronous", "set", "nothing but in mode async",
+                       "remove it, or set mode to async")  # fmt: skip
+        return
+    if not isinstance(given, dict):
+        given = {}
+    checks.known(given, SageMakerAsyncArgs, "asynchronous.")
+    checks.required(given, "input_uri", "output_uri", prefix="asynchronous.")
+    for field in ("input_uri", "output_uri", "failure_uri"):
+        _matches(checks, f"asynchronous.{field}", given.get(field) or None, _PREFIX,
+                 "s3://BUCKET/PREFIX/, with the slash at its end")  # fmt: skip
+    checks.number("asynchronous.max_concurrent_per_instance",
+                  given.get("max_concurrent_per_instance"), 1, 1000, whole=True)  # fmt: skip
+
+
+def _check_capture(checks: Checks, capture: Any) -> None:
+    if capture is None:
+        return
+    if not isinstance(capture, dict):
+        checks.add("capture", type(capture).__name__, "a dict of its fields")
+        return
+    checks.known(capture, SageMakerCaptureArgs, "capture.")
+    checks.required(capture, "uri", prefix="capture.")
+    _matches(checks, "capture.uri", capture.get("uri") or None, _PREFIX,
+             "s3://BUCKET/PREFIX/, with the slash at its end")  # fmt: skip
+    percent = capture.get("percent")
+    checks.number("capture.percent", percent, 0, 100, whole=is_number(percent))
