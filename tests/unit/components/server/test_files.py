@@ -63,7 +63,9 @@ def test_the_unit_is_exposed_by_3_at_most(unit: Unit, tmp_path: Path) -> None:
 @_SYSTEMD
 def test_the_check_of_exposure_sees_what_is_taken_away(tmp_path: Path) -> None:
     path = written(Unit(), tmp_path)
-    path.write_text(re.sub(r"(?m)^(Protect|Restrict|System|Capab|Private).*\n", "", path.read_text()))
+    path.write_text(
+        re.sub(r"(?m)^(Protect|Restrict|System|Capab|Private).*\n", "", path.read_text())
+    )
     with pytest.raises(AssertionError, match="exposure"):
         analyze("security", "--offline=true", "--threshold=30", "--no-pager", str(path))
 
