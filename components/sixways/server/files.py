@@ -1,7 +1,7 @@
 """Writes the files of a host: systemd unit, Nginx site, the server's configuration and its keys.
 
-Whatever goes into a template is checked first, since a line break or a semicolon in a value would be
-another setting.
+Whatever goes into a template is checked first, since a line break or a semicolon in a value would
+be another setting.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Ec2ModelArgs(TypedDict):
 
 class Ec2EndpointArgs(TypedDict):
     """Inputs of an `Ec2Endpoint`. What changes a machine (bundle, instance type, key, image,
-    version) replaces the machines one after the other, with as many healthy ones as before at any time."""
+    version) replaces the machines step by step, new ones before old ones."""
 
     models: pulumi.Input[list[pulumi.Input[Ec2ModelArgs]]]
     """What to serve, at least one model."""
@@ -103,7 +103,8 @@ class Ec2EndpointArgs(TypedDict):
     package_index: NotRequired[pulumi.Input[str]]
     """Package index for pip. Default: PyPI; none with `wheelhouse_uri`."""
     wheelhouse_uri: NotRequired[pulumi.Input[str]]
-    """`s3://BUCKET/FOLDER/` with wheels: of everything, or beside `package_index`. Default: none."""
+    """`s3://BUCKET/FOLDER/` with wheels: of everything, or beside `package_index`. Default:
+    none."""
     dev: NotRequired[pulumi.Input[bool]]
     """For trying out: one machine, one NAT gateway, no deletion protection. Default: false."""
     tags: NotRequired[pulumi.Input[dict[str, pulumi.Input[str]]]]

@@ -100,13 +100,17 @@ def create_balancer(
         tags=tags,
         opts=opts,
     )
-    redirect = {"port": "443", "protocol": "HTTPS", "status_code": "HTTP_301"}
     aws.lb.Listener(
         f"{name}-http",
         load_balancer_arn=load_balancer.arn,
         port=80,
         protocol="HTTP",
-        default_actions=[{"type": "redirect", "redirect": redirect}],
+        default_actions=[
+            {
+                "type": "redirect",
+                "redirect": {"port": "443", "protocol": "HTTPS", "status_code": "HTTP_301"},
+            }
+        ],
         tags=tags,
         opts=opts,
     )
@@ -136,37 +140,47 @@ def _groups(
         opts=opts,
     )
     for index, cidr in enumerate(allowed_cidrs):
-        family = pulumi.Output.from_input(cidr).apply(
-            lambda value: "cidr_ipv6" if ":" in value else "cidr_ipv4"
-        )
-        v4 = pulumi.Output.all(family, cidr).apply(lambda v: v[1] if v[0] == "cidr_ipv4" else None)
-        v6 = pulumi.Output.all(family, cidr).apply(lambda v: v[1] if v[0] == "cidr_ipv6" else None)
+        given = pulumi.Output.from_input(cidr)
         for port in (80, 443):
             aws.vpc.SecurityGroupIngressRule(
                 f"{name}-allowed-{index}-{port}",
                 security_group_id=front.id,
-                cidr_ipv4=v4,
-                cidr_ipv6=v6,
+                cidr_ipv4=given.apply(lambda value: None if ":" in value else value),
+                cidr_ipv6=given.apply(lambda value: value if ":" in value else None),
                 ip_protocol="tcp",
                 from_port=port,
                 to_port=port,
                 tags=tags,
                 opts=opts,
             )
-    tls = {"ip_protocol": "tcp", "from_port": 443, "to_port": 443, "tags": tags, "opts": opts}
     aws.vpc.SecurityGroupEgressRule(
         f"{name}-to-instance",
         security_group_id=front.id,
         referenced_security_group_id=back.id,
-        **tls,
+        ip_protocol="tcp",
+        from_port=443,
+        to_port=443,
+        tags=tags,
+        opts=opts,
     )
     aws.vpc.SecurityGroupIngressRule(
         f"{name}-from-balancer",
         security_group_id=back.id,
         referenced_security_group_id=front.id,
-        **tls,
+        ip_protocol="tcp",
+        from_port=443,
+        to_port=443,
+        tags=tags,
+        opts=opts,
     )
     aws.vpc.SecurityGroupEgressRule(
-        f"{name}-out", security_group_id=back.id, cidr_ipv4="0.0.0.0/0", **tls
+        f"{name}-out",
+        security_group_id=back.id,
+        cidr_ipv4="0.0.0.0/0",
+        ip_protocol="tcp",
+        from_port=443,
+        to_port=443,
+        tags=tags,
+        opts=opts,
     )
     return front, back

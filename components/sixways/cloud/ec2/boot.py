@@ -86,7 +86,11 @@ class Boot:
             ValueError: it is longer than AWS takes.
         """
         models = [
-            {"uri": shlex.quote(model.bundle_uri), "path": shlex.quote(model.path)}
+            {
+                "uri": shlex.quote(model.bundle_uri),
+                "digest": shlex.quote(model.bundle_digest),
+                "path": shlex.quote(model.path),
+            }
             for model in self.models
         ]
         wheelhouse = self.wheelhouse_uri and shlex.quote(self.wheelhouse_uri)
@@ -180,15 +184,19 @@ def _without_comments(text: str) -> str:
 
 
 def cloudwatch_agent(log_group: str) -> str:
-    """The CloudWatch agent's configuration: three logs, and the memory that EC2 does not measure."""
+    """The CloudWatch agent's configuration: three logs, and memory, which EC2 does not measure."""
     logs = [
-        {"file_path": path, "log_group_name": log_group, "log_stream_name": f"{{instance_id}}/{what}"}
+        {
+            "file_path": path,
+            "log_group_name": log_group,
+            "log_stream_name": f"{{instance_id}}/{what}",
+        }
         for path, what in (
             (LOG, "server"),
             ("/var/log/nginx/sixways.access.log", "access"),
             ("/var/log/cloud-init-output.log", "boot"),
         )
-    ]  # fmt: skip
+    ]
     config = {
         "agent": {"run_as_user": "root"},
         "logs": {"logs_collected": {"files": {"collect_list": logs}}},

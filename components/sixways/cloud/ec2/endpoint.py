@@ -79,7 +79,7 @@ class Ec2Endpoint(pulumi.ComponentResource):
         super().__init__("sixways:cloud:Ec2Endpoint", name, None, opts)
         self._name, self._args = name, args
         self._opts = pulumi.ResourceOptions(parent=self)
-        self._tags: dict[str, pulumi.Input[str]] = dict(args.get("tags") or {})  # type: ignore[call-overload]
+        self._tags: dict[str, pulumi.Input[str]] = dict(args.get("tags") or {})  # type: ignore[arg-type]
         self._dev = bool(args.get("dev"))
         least = int(args.get("min_size", 1 if self._dev else 2))  # type: ignore[arg-type]
         if self._dev:
@@ -141,7 +141,7 @@ class Ec2Endpoint(pulumi.ComponentResource):
         if "vpc_id" in args:
             return Network(
                 args["vpc_id"],
-                args.get("public_subnet_ids", []),  # type: ignore[arg-type]
+                args.get("public_subnet_ids", []),
                 args["private_subnet_ids"],
             )
         zones: Any = args.get("availability_zones")
@@ -194,14 +194,14 @@ class Ec2Endpoint(pulumi.ComponentResource):
         else:
             made = ApiKey(f"{self._name}-key", opts=self._opts)
             key, own = made.key, made.sha256
-        hashes = {"default": own}
+        hashes: dict[str, pulumi.Input[str]] = {"default": own}
         if "previous_api_key" in args:
             hashes["previous"] = pulumi.Output.secret(args["previous_api_key"]).apply(sha256)
         parameter = aws.ssm.Parameter(
             f"{self._name}-keys",
             type="SecureString",
             description="Sixways: SHA-256 of the keys that may call",
-            value=pulumi.Output.secret(hashes).apply(keys_file),
+            value=pulumi.Output.all(**hashes).apply(keys_file),
             key_id=args.get("kms_key_arn"),
             tags=self._tags,
             opts=self._opts,
@@ -226,7 +226,7 @@ class Ec2Endpoint(pulumi.ComponentResource):
             tags=self._tags,
             opts=self._opts,
         )
-        keys = [args[field] for field in ("kms_key_arn", "bundle_kms_key_arn") if field in args]  # type: ignore[literal-required]
+        keys = [args[field] for field in ("kms_key_arn", "bundle_kms_key_arn") if field in args]
         document = pulumi.Output.all(
             models=self._models(),
             wheelhouse=args.get("wheelhouse_uri"),

@@ -94,16 +94,25 @@ def create_group(
     """The group over all zones. Another version of the template replaces the machines: the new ones
     come first, and where they do not get healthy, the old version comes back."""
     opts = pulumi.ResourceOptions(parent=parent)
-    alarms = {"alarm_specification": {"alarms": rollback_alarms}} if rollback_alarms else {}
+    preferences = aws.autoscaling.GroupInstanceRefreshPreferencesArgs(
+        min_healthy_percentage=100,
+        max_healthy_percentage=200,
+        auto_rollback=True,
+        skip_matching=True,
+        alarm_specification=aws.autoscaling.GroupInstanceRefreshPreferencesAlarmSpecificationArgs(
+            alarms=rollback_alarms
+        )
+        if rollback_alarms
+        else None,
+    )
     group = aws.autoscaling.Group(
         f"{name}-group",
         min_size=size.least,
         max_size=size.most,
         vpc_zone_identifiers=network.private_subnet_ids,
-        launch_template={
-            "id": template.id,
-            "version": template.latest_version.apply(str),
-        },
+        launch_template=aws.autoscaling.GroupLaunchTemplateArgs(
+            id=template.id, version=template.latest_version.apply(lambda version: f"{version:g}")
+        ),
         target_group_arns=[balancer.target_group.arn],
         health_check_type="ELB",
         health_check_grace_period=grace_seconds,
@@ -111,19 +120,16 @@ def create_group(
         # The update waits until so many answer behind the load balancer.
         min_elb_capacity=size.least,
         wait_for_capacity_timeout="20m",
-        instance_refresh={
-            "strategy": "Rolling",
-            "preferences": {
-                "min_healthy_percentage": 100,
-                "max_healthy_percentage": 200,
-                "auto_rollback": True,
-                "skip_matching": True,
-                **alarms,
-            },
-        },
-        enabled_metrics=["GroupInServiceInstances", "GroupDesiredCapacity", "GroupMaxSize"],
+        instance_refresh=aws.autoscaling.GroupInstanceRefreshArgs(
+            strategy="Rolling", preferences=preferences
+        ),
+        enabled_metrics=[
+            aws.autoscaling.Metric.GROUP_IN_SERVICE_INSTANCES,
+            aws.autoscaling.Metric.GROUP_DESIRED_CAPACITY,
+            aws.autoscaling.Metric.GROUP_MAX_SIZE,
+        ],
         tags=[
-            {"key": key, "value": value, "propagate_at_launch": False}
+            aws.autoscaling.GroupTagArgs(key=key, value=value, propagate_at_launch=False)
             for key, value in {"Name": name, **tags}.items()
         ],
         # A machine that starts before these would not be healthy, or not be allowed to read.

@@ -1,4 +1,4 @@
-"""Checks of an `Ec2Endpoint`'s inputs: all at once, before anything exists, without a call to AWS."""
+"""Checks of an `Ec2Endpoint`'s inputs: all at once, without a call to AWS."""
 
 import ipaddress
 import re
@@ -202,7 +202,8 @@ def _check_front(checks: Checks, args: Ec2EndpointArgs) -> None:
         if isinstance(key, str) and not KEY.fullmatch(key):
             checks.add(field, "(not shown)",
                        "at least 16 printable ASCII characters without spaces",
-                       "leave it out" + (" to get a random one" if field == "api_key" else ""))  # fmt: skip
+                       "leave it out to get a random one" if field == "api_key" else "remove it"
+            )  # fmt: skip
 
 
 def _check_server(checks: Checks, args: Ec2EndpointArgs) -> None:

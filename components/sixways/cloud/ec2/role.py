@@ -36,9 +36,9 @@ def machine_policy(
 ) -> str:
     """The rights of a machine.
 
-    AWS's own AmazonSSMManagedInstanceCore is not used: it lets a machine read every parameter of the
-    account (`ssm:GetParameter` on `*`). What Session Manager needs has no resource to name; AWS's
-    "minimal Session Manager permissions" are the same five actions on `*`.
+    AWS's own AmazonSSMManagedInstanceCore is not used: it lets a machine read every parameter of
+    the account (`ssm:GetParameter` on `*`). What Session Manager needs has no resource to name;
+    AWS's "minimal Session Manager permissions" are the same five actions on `*`.
 
     Args:
         folders: `s3://` addresses that may be read, with all that lies below.
