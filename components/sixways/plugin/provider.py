@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from pulumi.provider.experimental import provider as p
 
+from sixways.plugin.api_key import ApiKeyResource
 from sixways.plugin.bundle import BundleResource
 from sixways.plugin.bundle_upload import BundleUploadResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
@@ -22,6 +23,7 @@ Log = Callable[[str, Severity, str, bool], None]
 """URN, severity, message, ephemeral."""
 
 RESOURCES: tuple[type[Resource], ...] = (
+    ApiKeyResource,
     BundleResource,
     BundleUploadResource,
     LocalEndpointResource,

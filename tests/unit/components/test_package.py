@@ -46,6 +46,7 @@ def test_the_tokens_of_the_classes_are_those_of_the_plugin() -> None:
 
     assert {resource.token for resource in RESOURCES} == {
         "sixways:cloud:BundleUpload",
+        "sixways:index:ApiKey",
         "sixways:index:Bundle",
         "sixways:local:LocalEndpoint",
     }
