@@ -80,10 +80,9 @@ def problems(name: str, args: SageMakerEndpointArgs) -> list[Problem]:
     else:
         _check_network(checks, args)
         _check_alarms(checks, args)
+        variants = [variant for variant in args["variants"] if isinstance(variant, dict)]
         counts = [
-            defaults.instance_count(variant, args)
-            for variant in defaults.in_production(args["variants"])
-            if isinstance(variant, dict)
+            defaults.instance_count(variant, args) for variant in defaults.in_production(variants)
         ]
         check_deployment(checks, args.get("deployment"), counts)
     _check_async(checks, args)

@@ -65,9 +65,8 @@ def _check_size(
             "deployment.strategy", strategy, "all-at-once where a variant has one instance",
             "give every variant at least 2 instances: the first step is at most half of them",
         )  # fmt: skip
-        return
     least, most = _LEAST_PERCENT[strategy], _MOST_PERCENT
-    if deployment.get("size_type") == INSTANCES:
+    if few >= 2 and deployment.get("size_type") == INSTANCES:
         # Of the variant with the fewest instances, where the share of a step is the largest.
         least, most = max(1, math.ceil(few * least / 100)), few * _MOST_PERCENT // 100
     checks.number(

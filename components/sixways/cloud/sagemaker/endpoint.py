@@ -1,7 +1,5 @@
 """`SageMakerEndpoint`: bundles behind an endpoint of Amazon SageMaker."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +29,7 @@ from sixways.cloud.sagemaker.surroundings import Surroundings
 from sixways.cloud.sagemaker.variants import create_configuration, create_model
 from sixways.observability.cloudwatch import create_alarm, sagemaker_slo_alarms
 from sixways.observability.slo import Slo
+from sixways.plugin.local_endpoint import bundle_digest
 
 __all__ = [
     "SageMakerAsyncArgs",
@@ -265,14 +264,12 @@ def _bundle_digest(args: SageMakerEndpointArgs) -> pulumi.Output[str]:
     """The one bundle's digest; of several, one digest as `LocalEndpoint` makes it."""
     bundles = [variant["bundle"] for variant in defaults.in_production(args["variants"])]
 
-    def join(known: list[list[str]]) -> str:
-        served = sorted(known)
-        if all(one == served[0] for one in served):
-            return served[0][1]
-        encoded = json.dumps(served, separators=(",", ":"), ensure_ascii=False).encode()
-        return f"sha256:{hashlib.sha256(encoded).hexdigest()}"
+    def join(known: list[tuple[str, str]]) -> str:
+        # Two variants may serve one bundle on different instances.
+        served = {(name, digest) for name, digest in known}
+        return bundle_digest([{"name": name, "digest": digest} for name, digest in served])
 
-    return pulumi.Output.all(*([b["name"], b["digest"]] for b in bundles)).apply(join)
+    return pulumi.Output.all(*((b["name"], b["digest"]) for b in bundles)).apply(join)
 
 
 def _console(region: str, partition: str, name: str) -> str:
