@@ -1,0 +1,66 @@
+"""Way `cloud`: the models on AWS, behind SageMaker or on EC2, watched and with a budget.
+
+`sixways:cloud` holds the components' inputs under their names (`cloud_settings.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pulumi
+
+from settings import ModelSettings, Settings
+from sixways import Bundle
+from sixways.bundle import BundleArgs
+from sixways.cloud import (
+    BundleStore,
+    CloudMonitoring,
+    Ec2Endpoint,
+    MonthlyBudget,
+    SageMakerEndpoint,
+    ServerImage,
+)
+from ways.cloud_settings import Made, Parts
+
+
+def deploy(settings: Settings) -> SageMakerEndpoint | Ec2Endpoint:
+    """Image and bundles, the endpoint that serves them, what watches it, and what it may cost.
+
+    Raises:
+        InputsRefused: settings are wrong; carries every problem, and nothing was created.
+    """
+    parts = Parts(settings)
+    parts.refuse()
+
+    bundles = {model.name: _bundle(model) for model in settings.models}
+    store = BundleStore("models", parts.store({n: (b.path, b.digest) for n, b in bundles.items()}))
+    made = Made(
+        pulumi.Output.from_input(""), store.uris, store.archive_uris, store.digests,
+        store.kms_key_arn,
+    )  # fmt: skip
+    endpoint: SageMakerEndpoint | Ec2Endpoint
+    if parts.is_sagemaker:
+        image = ServerImage("server", parts.own("image"))
+        endpoint = SageMakerEndpoint(
+            "endpoint", parts.sagemaker(replace(made, image_uri=image.image_uri))
+        )
+        pulumi.export("endpoint_name", endpoint.endpoint_name)
+        watched = parts.watch(endpoint_name=endpoint.endpoint_name)
+    else:
+        endpoint = Ec2Endpoint("endpoint", parts.ec2(made))
+        watched = parts.watch(
+            load_balancer_arn_suffix=endpoint.load_balancer_arn_suffix,
+            target_group_arn_suffix=endpoint.target_group_arn_suffix,
+            autoscaling_group_name=endpoint.autoscaling_group_name,
+        )
+    pulumi.export("alarms_dashboard", CloudMonitoring("watch", watched).dashboard)
+    if parts.has("budget"):
+        MonthlyBudget("budget", parts.own("budget"))
+    return endpoint
+
+
+def _bundle(model: ModelSettings) -> Bundle:
+    args = BundleArgs(source=model.source, name=model.name, variants=[model.variant])
+    if model.quality_threshold is not None:
+        args["quality_threshold"] = model.quality_threshold
+    return Bundle(model.name, args)
