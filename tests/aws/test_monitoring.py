@@ -183,6 +183,11 @@ def test_bad_input_is_refused_whole_before_anything_is_created(
         ):
             assert f"- {field}: " in done.stdout
         assert aws.left() == []
+        # The same stack with good input can be previewed while nothing is known yet.
+        settle(project, watch=_SAGEMAKER)
+        # Fourteen alarms, topic, policy, key, address, log group, dashboard, component and stack.
+        assert "+ 22 to create" in stack.preview().stdout
+        assert aws.left() == []
 
 
 def _latency_is_in_microseconds(alarm: dict[str, Any]) -> None:
