@@ -75,7 +75,7 @@ class SageMakerTarget:
 
     endpoint_name: pulumi.Input[str]
     variants: Mapping[str, str]
-    mode: str = "realtime"
+    mode: str = "real-time"
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def _sections(args: CloudMonitoringArgs, slo: Slo) -> list[Section]:
     prices = args.get("hourly_price_usd") or {}
     if "endpoint_name" in args:
         variants = {v["name"]: v.get("instance_type", "") for v in args.get("variants", [])}
-        target = SageMakerTarget(args["endpoint_name"], variants, args.get("mode", "realtime"))
+        target = SageMakerTarget(args["endpoint_name"], variants, args.get("mode", "real-time"))
         return sagemaker_sections(target, slo, limits, prices)
     group = Ec2Target(
         args["load_balancer_arn_suffix"],

@@ -11,7 +11,7 @@ from sixways.cloud.instances import sagemaker_types
 from sixways.observability.slo import SloArgs, check_slo
 from sixways_bundle import Problem
 
-MODES = ("realtime", "async", "serverless")
+MODES = ("real-time", "async", "serverless")
 # CloudWatch Logs' `PutRetentionPolicy`, field retentionInDays.
 RETENTION_DAYS = (
     *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827),
@@ -67,7 +67,7 @@ class CloudMonitoringArgs(TypedDict):
     variants: NotRequired[list[MonitoredVariantArgs]]
     """Its production variants, at least one; each gets its own alarms."""
     mode: NotRequired[str]
-    """`realtime`, `async` or `serverless`. Default: `realtime`."""
+    """`real-time`, `async` or `serverless`. Default: `real-time`."""
     load_balancer_arn_suffix: NotRequired[pulumi.Input[str]]
     """The load balancer before an EC2 endpoint: `app/NAME/ID`."""
     target_group_arn_suffix: NotRequired[pulumi.Input[str]]

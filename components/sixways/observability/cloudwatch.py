@@ -97,7 +97,7 @@ def sagemaker_requests(
 
 
 def sagemaker_slo_alarms(
-    slo: Slo, endpoint_name: pulumi.Input[str], variant_name: str, *, mode: str = "realtime"
+    slo: Slo, endpoint_name: pulumi.Input[str], variant_name: str, *, mode: str = "real-time"
 ) -> tuple[AlarmSpec, ...]:
     """The alarms `latency` and `errors` of one variant of a SageMaker endpoint.
 
@@ -110,7 +110,7 @@ def sagemaker_slo_alarms(
         slo: the objective.
         endpoint_name: the endpoint's name.
         variant_name: the production variant's.
-        mode: `realtime`, `async` or `serverless`.
+        mode: `real-time`, `async` or `serverless`.
     """
     of = {"EndpointName": endpoint_name, "VariantName": variant_name}
     metrics: tuple[Metric, ...] = (
@@ -118,7 +118,7 @@ def sagemaker_slo_alarms(
         Metric("failed", SAGEMAKER, "Invocation5XXErrors", of, "Sum"),
     )
     expression = "IF(requests > 0, FILL(failed, 0) / requests)"
-    if mode == "realtime":
+    if mode == "real-time":
         metrics = (
             *metrics,
             Metric("unusable", SAGEMAKER, "InvocationModelErrors", of, "Sum"),

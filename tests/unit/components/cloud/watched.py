@@ -19,7 +19,7 @@ PRICES = {CPU: 0.24, GPU: 5.0, "g5.xlarge": 1.006}
 DEAR = Limits(cost_per_thousand_usd=2)
 
 
-def sagemaker(mode: str = "realtime", limits: Limits = DEAR) -> list[Section]:
+def sagemaker(mode: str = "real-time", limits: Limits = DEAR) -> list[Section]:
     """Two variants, the second with four GPUs; a serverless one has no instances."""
     variants = {"cpu": CPU, "gpu": GPU} if mode != "serverless" else {"cpu": ""}
     return sagemaker_sections(SageMakerTarget("shop", variants, mode), Slo(), limits, PRICES)
@@ -32,7 +32,7 @@ def ec2(agent: str = AGENT, limits: Limits = DEAR) -> list[Section]:
 
 
 EVERY = {
-    "realtime": sagemaker(),
+    "real-time": sagemaker(),
     "async": sagemaker("async"),
     "serverless": sagemaker("serverless"),
     "ec2": ec2(),

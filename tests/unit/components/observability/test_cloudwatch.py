@@ -17,7 +17,7 @@ from tests.unit.components.observability.metric_math import names, value
 BOTH_FILLS = pytest.mark.parametrize("fill_invents", [True, False])
 
 
-def of_sagemaker(mode: str = "realtime", slo: Slo | None = None) -> tuple[AlarmSpec, ...]:
+def of_sagemaker(mode: str = "real-time", slo: Slo | None = None) -> tuple[AlarmSpec, ...]:
     return sagemaker_slo_alarms(slo or Slo(), "shop", "main", mode=mode)
 
 
@@ -47,13 +47,13 @@ def test_sagemaker_measures_latency_in_microseconds_and_the_load_balancer_in_sec
 
 @pytest.mark.parametrize(
     ("mode", "requests"),
-    [("realtime", "Invocations"), ("serverless", "Invocations"), ("async", "ModelLatency")],
+    [("real-time", "Invocations"), ("serverless", "Invocations"), ("async", "ModelLatency")],
 )
 def test_errors_read_only_what_an_endpoint_of_the_mode_publishes(mode: str, requests: str) -> None:
     _, errors = of_sagemaker(mode)
     read = [metric.name for metric in errors.metrics]
     assert read[0] == requests
-    assert ("InvocationModelErrors" in read) == (mode == "realtime")
+    assert ("InvocationModelErrors" in read) == (mode == "real-time")
 
 
 @pytest.mark.parametrize(
