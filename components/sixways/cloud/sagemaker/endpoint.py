@@ -256,7 +256,9 @@ def _alarms(
             opts=opts,
         )
         for variant in defaults.in_production(args["variants"])
-        for spec in sagemaker_slo_alarms(slo, endpoint_name, defaults.variant_name(variant))
+        for spec in sagemaker_slo_alarms(
+            slo, endpoint_name, defaults.variant_name(variant), mode=defaults.mode(args)
+        )
     ]
 
 
