@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import time
 import urllib.request
@@ -37,6 +38,12 @@ class Aws:
             aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
         )
+
+    def native(self) -> list[dict[str, Any]]:
+        """What the aws-native stand-in keeps: `type`, `id`, `region` and `model`, the properties
+        in CloudFormation's names. Empty where the real plugin is in use."""
+        store = Path(self.environment["PULUMI_AWS_NATIVE_STORE"])
+        return [json.loads(path.read_text()) for path in sorted(store.rglob("*.json"))]
 
     def left(self) -> list[str]:
         """Everything that stands in it, as `service kind name`: after a destroy nothing may."""
@@ -84,14 +91,6 @@ def _wait(url: str, child: subprocess.Popen[bytes], log: Path) -> None:
 
 # service, call, key of its answer, key of an item's name (None: the item is the name)
 _LISTS: tuple[tuple[str, str, str, str | None], ...] = (
-    ("application-autoscaling", "describe_scalable_targets", "ScalableTargets", "ResourceId"),
-    ("application-autoscaling", "describe_scaling_policies", "ScalingPolicies", "PolicyName"),
-    (
-        "application-autoscaling",
-        "describe_scheduled_actions",
-        "ScheduledActions",
-        "ScheduledActionName",
-    ),
     ("autoscaling", "describe_auto_scaling_groups", "AutoScalingGroups", "AutoScalingGroupName"),
     ("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
     ("cloudwatch", "list_dashboards", "DashboardEntries", "DashboardName"),
@@ -109,13 +108,18 @@ _LISTS: tuple[tuple[str, str, str, str | None], ...] = (
     ("sns", "list_topics", "Topics", "TopicArn"),
     ("ssm", "describe_parameters", "Parameters", "Name"),
 )
-_NEEDS_NAMESPACE = {"application-autoscaling": {"ServiceNamespace": "sagemaker"}}
+# Application Auto Scaling's, which wants to be asked for one namespace at a time.
+_SCALING = (
+    ("describe_scalable_targets", "ScalableTargets", "ResourceId"),
+    ("describe_scaling_policies", "ScalingPolicies", "PolicyName"),
+    ("describe_scheduled_actions", "ScheduledActions", "ScheduledActionName"),
+)
 _IS_GONE = {"terminated", "shutting-down", "deleted", "deleting"}
 
 
 def _left(aws: Aws) -> Iterator[str]:
     for service, call, key, name in _LISTS:
-        answer = getattr(aws.client(service), call)(**_NEEDS_NAMESPACE.get(service, {}))
+        answer = getattr(aws.client(service), call)()
         for item in answer.get(key) or []:
             yield f"{service} {key} {item[name] if name else item}"
     for policy in aws.client("iam").list_policies(Scope="Local")["Policies"]:
@@ -133,6 +137,16 @@ def _left(aws: Aws) -> Iterator[str]:
         if state["KeyManager"] == "CUSTOMER" and state["KeyState"] != "PendingDeletion":
             yield f"kms Keys {key['KeyId']}"
     yield from _left_in_ec2(aws.client("ec2"))
+    yield from _left_in_scaling(aws.client("application-autoscaling"))
+    for record in aws.native():
+        yield f"aws-native {record['type']} {record['id']}"
+
+
+def _left_in_scaling(scaling: Any) -> Iterator[str]:
+    for namespace in scaling.meta.service_model.shape_for("ServiceNamespace").enum:
+        for call, key, name in _SCALING:
+            for item in getattr(scaling, call)(ServiceNamespace=namespace)[key]:
+                yield f"application-autoscaling {key} {item[name]}"
 
 
 def _left_in_ec2(ec2: Any) -> Iterator[str]:

@@ -12,10 +12,10 @@ import pulumi
 import pulumi_aws as aws
 
 from sixways.checks import Checks, is_number
-from sixways.cloud.sagemaker.schedules import ScheduleArgs, check_schedules
+from sixways.cloud.sagemaker.schedules import SageMakerScheduleArgs, check_schedules
 
 REAL_TIME = "real-time"
-ASYNCHRONOUS = "asynchronous"
+ASYNC = "async"
 SERVERLESS = "serverless"
 
 MOST_INSTANCES = 10_000
@@ -27,7 +27,7 @@ LONGEST_COOLDOWN_S = 86_400
 # Mode: the inputs that say how much one instance shall bear.
 _TARGETS = {
     REAL_TIME: ("invocations_per_instance", "concurrent_requests"),
-    ASYNCHRONOUS: ("backlog_per_instance",),
+    ASYNC: ("backlog_per_instance",),
     SERVERLESS: ("provisioned_concurrency_utilization",),
 }
 # By botocore's model of Application Auto Scaling: MetricType.
@@ -38,7 +38,7 @@ _PREDEFINED = {
 }
 
 
-class ScalingArgs(TypedDict):
+class SageMakerScalingArgs(TypedDict):
     """How a variant grows and shrinks.
 
     With several targets it grows as soon as one asks for it, and shrinks when all agree.
@@ -56,7 +56,7 @@ class ScalingArgs(TypedDict):
     """Target: requests that one model works on at the same time, measured every 10 s. The better
     target for models whose requests differ in length, such as language models."""
     backlog_per_instance: NotRequired[pulumi.Input[float]]
-    """Target of mode asynchronous: waiting requests an instance."""
+    """Target of mode async: waiting requests an instance."""
     provisioned_concurrency_utilization: NotRequired[pulumi.Input[float]]
     """Target of mode serverless: the used share of the provisioned concurrency, over 0 to 1."""
     scale_out_cooldown: NotRequired[pulumi.Input[int]]
@@ -65,14 +65,14 @@ class ScalingArgs(TypedDict):
     """Seconds from one shrinking to the next. Default: 300, asynchronous 600."""
     disable_scale_in: NotRequired[pulumi.Input[bool]]
     """Grow only; a person shrinks. Default: false."""
-    schedules: NotRequired[list[ScheduleArgs]]
+    schedules: NotRequired[list[SageMakerScheduleArgs]]
     """Limits that change with the time of day. AWS writes them into the two limits above: after a
     `pulumi refresh` the next `up` sets those back until the next schedule."""
 
 
 def default_min_instances(mode: str) -> int:
     """What `min_instances` is where it is left out."""
-    return {ASYNCHRONOUS: 0, SERVERLESS: 1}.get(mode, 2)
+    return {ASYNC: 0, SERVERLESS: 1}.get(mode, 2)
 
 
 def check_scaling(
@@ -88,13 +88,13 @@ def check_scaling(
 
     Args:
         checks: takes the problems.
-        scaling: the `ScalingArgs` as the user gave them.
+        scaling: the `SageMakerScalingArgs` as the user gave them.
         prefix: names them in messages, with its dot: `variants[0].scaling.`.
-        mode: `real-time`, `asynchronous` or `serverless`.
+        mode: `real-time`, `async` or `serverless`.
         dev: whether one instance will do.
         instances: the variant's initial count, where it has one.
     """
-    checks.known(scaling, ScalingArgs, prefix)
+    checks.known(scaling, SageMakerScalingArgs, prefix)
     checks.required(scaling, "max_instances", prefix=prefix)
     least, fix = _least(mode, dev=dev)
     most = MOST_PROVISIONED_CONCURRENCY if mode == SERVERLESS else MOST_INSTANCES
@@ -124,13 +124,13 @@ def check_scaling(
 
 def _least(mode: str, *, dev: bool) -> tuple[int, str]:
     """The least instances of a mode, and what helps where there are fewer."""
-    if mode == ASYNCHRONOUS:
+    if mode == ASYNC:
         # The queue keeps the requests while no instance is there.
         return 0, ""
     if mode == SERVERLESS:
         return 1, ""
     if dev:
-        return 1, "0 needs mode scale-to-zero or asynchronous"
+        return 1, "0 needs mode scale-to-zero or async"
     return 2, "a single instance is a single point of failure; dev: true permits 1"
 
 
@@ -151,7 +151,7 @@ def _check_targets(checks: Checks, scaling: Mapping[str, Any], prefix: str, mode
         if not scaling.get("schedules"):
             accepted = f"{' or '.join(own)}, or schedules"
             checks.add(prefix.removesuffix("."), None, accepted, "say what it scales by")
-        elif mode == ASYNCHRONOUS and scaling.get("min_instances", 0) == 0:
+        elif mode == ASYNC and scaling.get("min_instances", 0) == 0:
             accepted = "a target: without it nothing shrinks the variant to 0"
             checks.add(f"{prefix}backlog_per_instance", None, accepted, "add it, 5 for example")
 
@@ -160,7 +160,7 @@ def scale_variant(
     name: str,
     endpoint_name: pulumi.Input[str],
     variant_name: str,
-    scaling: ScalingArgs,
+    scaling: SageMakerScalingArgs,
     *,
     mode: str = REAL_TIME,
     instance_type: pulumi.Input[str] | None = None,
@@ -175,7 +175,7 @@ def scale_variant(
             after the endpoint exists and deregistered before it goes.
         variant_name: the production variant.
         scaling: checked inputs.
-        mode: `real-time`, `asynchronous` or `serverless`.
+        mode: `real-time`, `async` or `serverless`.
         instance_type: the variant's; when it changes, the variant is registered anew.
         tags: of the children that take some.
         opts: of every child: the parent, and the endpoint to depend on.
@@ -206,7 +206,7 @@ def scale_variant(
     for field in _TARGETS[mode]:
         if scaling.get(field) is not None:
             _track(f"{name}-{field.replace('_', '-')}", target, field, endpoint_name, scaling, opts)
-    if mode == ASYNCHRONOUS and _may_be_empty(scaling):
+    if mode == ASYNC and _may_be_empty(scaling):
         _wake(f"{name}-wake", target, endpoint_name, tags, opts)
     for schedule in scaling.get("schedules", []):
         _schedule(f"{name}-at-{schedule['name']}", target, schedule, opts)
@@ -218,7 +218,7 @@ def _track(
     target: aws.appautoscaling.Target,
     field: str,
     endpoint_name: pulumi.Input[str],
-    scaling: ScalingArgs,
+    scaling: SageMakerScalingArgs,
     opts: pulumi.ResourceOptions,
 ) -> None:
     """A policy that keeps one metric at its target."""
@@ -251,7 +251,7 @@ def _track(
     )
 
 
-def _may_be_empty(scaling: ScalingArgs) -> bool:
+def _may_be_empty(scaling: SageMakerScalingArgs) -> bool:
     """Whether the variant may come to 0 instances, by its limit or by a schedule."""
     lows: list[object] = [scaling.get("min_instances", 0)]
     lows += [schedule.get("min_instances") for schedule in scaling.get("schedules", [])]
@@ -302,7 +302,7 @@ def _wake(
 def _schedule(
     name: str,
     target: aws.appautoscaling.Target,
-    schedule: ScheduleArgs,
+    schedule: SageMakerScheduleArgs,
     opts: pulumi.ResourceOptions,
 ) -> None:
     aws.appautoscaling.ScheduledAction(

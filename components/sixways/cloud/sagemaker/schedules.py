@@ -28,7 +28,7 @@ _NAME = re.compile(
 )
 
 
-class ScheduleArgs(TypedDict):
+class SageMakerScheduleArgs(TypedDict):
     """New limits from a time on: more before the shop opens, fewer at night.
 
     The limits stay until another schedule changes them; so schedules come in pairs.
@@ -73,7 +73,7 @@ def check_schedules(
     seen: set[str] = set()
     for number, schedule in enumerate(schedules):
         where = f"{prefix}[{number}]."
-        checks.known(schedule, ScheduleArgs, where)
+        checks.known(schedule, SageMakerScheduleArgs, where)
         checks.required(schedule, "name", "schedule", prefix=where)
         _check_name(checks, schedule.get("name"), f"{where}name", seen)
         _check_limits(checks, schedule, where, least, most, fix)

@@ -14,7 +14,7 @@ from sixways.cloud.sagemaker.schedules import why_no_schedule
 
 _GOOD: dict[str, dict[str, Any]] = {
     "real-time": {"max_instances": 4, "concurrent_requests": 5},
-    "asynchronous": {"max_instances": 4, "backlog_per_instance": 5},
+    "async": {"max_instances": 4, "backlog_per_instance": 5},
     "serverless": {"max_instances": 4, "provisioned_concurrency_utilization": 0.7},
 }
 
@@ -68,15 +68,15 @@ def test_one_instance_needs_dev() -> None:
 
 def test_no_instance_at_all_needs_a_queue() -> None:
     assert _found({**_GOOD["real-time"], "min_instances": 0}, dev=True) == ["scaling.min_instances"]
-    assert _found({**_GOOD["asynchronous"], "min_instances": 0}, "asynchronous") == []
+    assert _found({**_GOOD["async"], "min_instances": 0}, "async") == []
     assert _found({**_GOOD["serverless"], "min_instances": 0}, "serverless")
 
 
 def test_a_queue_that_may_empty_the_variant_needs_a_target() -> None:
     night = {"name": "night", "schedule": "rate(1 day)", "max_instances": 1}
     scaling = {"max_instances": 4, "schedules": [night]}
-    assert _found(scaling, "asynchronous") == ["scaling.backlog_per_instance"]
-    assert _found({**scaling, "min_instances": 1}, "asynchronous") == []
+    assert _found(scaling, "async") == ["scaling.backlog_per_instance"]
+    assert _found({**scaling, "min_instances": 1}, "async") == []
 
 
 def test_scaling_by_nothing_is_refused() -> None:
@@ -92,7 +92,7 @@ def test_the_share_of_provisioned_concurrency_is_at_most_all_of_it() -> None:
 def test_the_initial_count_lies_within_the_limits() -> None:
     assert _found(_GOOD["real-time"], instances=2) == []
     assert _found(_GOOD["real-time"], instances=5) == ["scaling.min_instances"]
-    assert _found(_GOOD["asynchronous"], "asynchronous", instances=1) == []
+    assert _found(_GOOD["async"], "async", instances=1) == []
 
 
 def test_values_that_are_not_known_yet_are_passed_over() -> None:
