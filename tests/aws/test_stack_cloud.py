@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.aws.sagemaker_memory import remembering
 from tests.aws.server import Aws
 from tests.engine.pulumi_stack import Stack
 
@@ -56,7 +57,10 @@ def test_the_stack_comes_up_changes_its_instances_and_leaves_nothing(
     folder = tmp_path / "checkout"
     folder.mkdir()
     sagemaker = aws.client("sagemaker")
-    with stack_cloud(folder, aws_env) as stack:
+    with (
+        remembering(aws.url) as memory,
+        stack_cloud(folder, {**aws_env, "AWS_ENDPOINT_URL": memory.url}) as stack,
+    ):
         use(stack, settings(budget={"limitUsd": 500, "emails": ["team@example.com"]}))
         stack.up()
         outputs = stack.outputs()

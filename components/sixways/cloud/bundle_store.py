@@ -1,4 +1,4 @@
-"""`BundleStore`: an S3 bucket of bundles: encrypted, versioned, private, and under their digests."""
+"""`BundleStore`: bundles in S3, encrypted, versioned, private and under their digests."""
 
 import re
 from typing import Any, NotRequired, TypedDict, cast
