@@ -84,7 +84,9 @@ def test_the_stack_comes_up_changes_its_instances_and_leaves_nothing(
         stack.up("--skip-preview")
         after = sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
         assert after != before
-        configs = [c["EndpointConfigName"] for c in sagemaker.list_endpoint_configs()["EndpointConfigs"]]
+        configs = [
+            c["EndpointConfigName"] for c in sagemaker.list_endpoint_configs()["EndpointConfigs"]
+        ]
         assert configs == [after]
         stack.destroy()
     assert aws.left() == []

@@ -1,0 +1,59 @@
+"""`examples/sagemaker-in-your-repo` with the wheel alone, in an environment of its own."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sixways_bundle import Manifest
+from sixways_bundle.build import Request, build
+from tests.aws.sagemaker_memory import remembering
+from tests.aws.server import Aws
+from tests.aws.wheel import ROOT, build_wheel, environment_with
+from tests.engine.deployment import MINILM
+from tests.engine.pulumi_stack import Stack
+
+pytestmark = pytest.mark.aws
+_EXAMPLE = ROOT / "examples" / "sagemaker-in-your-repo"
+IMAGE = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/sixways@sha256:{'2' * 64}"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[Path]:
+    """A copy of the example with a `venv` that holds the wheel and what it asks for."""
+    folder = tmp_path / "repository"
+    shutil.copytree(_EXAMPLE, folder, ignore=shutil.ignore_patterns("venv", "Pulumi.*.yaml"))
+    wheel = build_wheel(tmp_path)
+    (requirement,) = (folder / "requirements.txt").read_text().splitlines()
+    environment_with(folder / "venv", f"{requirement} @ {wheel.as_uri()}")
+    yield folder
+
+
+def test_the_example_runs_from_the_wheel_alone(
+    aws: Aws, aws_env: dict[str, str], repository: Path
+) -> None:
+    bundle = build(
+        Request(name="minilm", source=MINILM["source"], variants=(MINILM["variant"],))
+    ).path
+    digest = Manifest.load(bundle).digest
+    environment = {name: value for name, value in aws_env.items() if name != "PYTHONPATH"}
+    # Our plugin comes from the wheel's environment; the stand-ins' packages from the tests' one.
+    environment["PATH"] = f"{repository / 'venv' / 'bin'}:{environment['PATH']}"
+    for name in ("PULUMI_AWS_PYTHON", "PULUMI_AWS_NATIVE_PYTHON"):
+        environment.setdefault(name, sys.executable)
+    with remembering(aws.url) as memory:
+        environment["AWS_ENDPOINT_URL"] = memory.url
+        with Stack(repository, environment, name="prod", timeout_s=600) as stack:
+            stack.config(image=IMAGE, bundle=str(bundle), digest=digest, email="team@example.com")
+            stack.up("--skip-preview")
+            outputs = stack.outputs()
+            assert outputs["endpoint_name"] == "search-prod-search"
+            assert outputs["digest"] == digest
+            found = aws.client("sagemaker").describe_endpoint(EndpointName="search-prod-search")
+            assert found["EndpointStatus"] == "InService"
+            stack.up("--expect-no-changes")
+        assert aws.left() == []
