@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,14 +22,14 @@ IMAGE = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/sixways@sha256:{'2' * 64}
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Iterator[Path]:
+def repository(tmp_path: Path) -> Path:
     """A copy of the example with a `venv` that holds the wheel and what it asks for."""
     folder = tmp_path / "repository"
     shutil.copytree(_EXAMPLE, folder, ignore=shutil.ignore_patterns("venv", "Pulumi.*.yaml"))
     wheel = build_wheel(tmp_path)
     (requirement,) = (folder / "requirements.txt").read_text().splitlines()
     environment_with(folder / "venv", f"{requirement} @ {wheel.as_uri()}")
-    yield folder
+    return folder
 
 
 def test_the_example_runs_from_the_wheel_alone(
