@@ -8,7 +8,8 @@ from typing import NotRequired, TypedDict
 
 import pulumi
 
-from sixways.cloud.sagemaker.scaling import ScalingArgs
+from sixways.cloud.sagemaker.copies import SageMakerScaleToZeroArgs
+from sixways.cloud.sagemaker.scaling import SageMakerScalingArgs
 from sixways.observability.slo import SloArgs
 
 
@@ -73,7 +74,7 @@ class SageMakerVariantArgs(TypedDict):
     volume_size_gb: NotRequired[pulumi.Input[int]]
     """The instance's volume in GB, 1 to 512; not for types with storage of their own. Default:
     SageMaker's."""
-    scaling: NotRequired[ScalingArgs]
+    scaling: NotRequired[SageMakerScalingArgs]
     """How it grows and shrinks. Default: it does not; `instance_count` stays."""
     serverless: NotRequired[SageMakerServerlessArgs]
     """Its size in mode `serverless`. Default: that of `SageMakerServerlessArgs`."""
@@ -141,12 +142,17 @@ class SageMakerEndpointArgs(TypedDict):
     variants: list[SageMakerVariantArgs]
     """What is served, 1 to 10."""
     mode: NotRequired[str]
-    """`real-time`, `async` (requests and answers in S3) or `serverless`. Default: `real-time`."""
+    """`real-time`, `async` (requests and answers in S3), `serverless`, or `scale-to-zero` (each
+    variant is an inference component, whose copies share instances of one type, or none while
+    nobody asks). SageMaker turns no endpoint into one of another mode: change `endpoint_name` with
+    it. Default: `real-time`."""
     endpoint_name: NotRequired[str]
     """The endpoint's name, by which callers know it; another name is another endpoint. Default:
     project, stack and the component's name, joined by hyphens."""
     asynchronous: NotRequired[SageMakerAsyncArgs]
     """Needed in mode `async`, and only there."""
+    scale_to_zero: NotRequired[SageMakerScaleToZeroArgs]
+    """Needed in mode `scale-to-zero`, and only there."""
     capture: NotRequired[SageMakerCaptureArgs]
     """Keeps requests and answers in S3. Default: nothing is kept."""
     deployment: NotRequired[SageMakerDeploymentArgs]

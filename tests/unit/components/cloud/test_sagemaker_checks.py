@@ -26,6 +26,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "real-time": {"variants": [VARIANT]},
     "async": {"variants": [VARIANT], "asynchronous": ASYNC},
     "serverless": {"variants": [{"bundle": ARCHIVE}]},
+    "scale-to-zero": {"variants": [VARIANT], "scale_to_zero": {"max_instances": 2}},
 }
 
 
@@ -189,6 +190,16 @@ def test_asynchronous_needs_buckets_and_no_shadow() -> None:
     shadow = [VARIANT, {**VARIANT, "name": "next", "shadow": True}]
     assert set(of("async", variants=shadow)) == {"variants"}
     assert of("real-time", variants=shadow) == {}
+
+
+def test_going_to_zero_has_numbers_of_its_own() -> None:
+    assert set(of("scale-to-zero", scale_to_zero=None)) == {"scale_to_zero.max_instances"}
+    assert set(of("real-time", scale_to_zero={"max_instances": 2})) == {"scale_to_zero"}
+    assert set(of("scale-to-zero", capture={"uri": "s3://a-b/c/"}, deployment={})) == {"capture"}
+    types = [VARIANT, {**VARIANT, "name": "b", "instance_type": "ml.c5.xlarge"}]
+    assert set(of("scale-to-zero", variants=types)) == {"variants"}
+    numbers: dict[str, Any] = {"instance_count": 2, "weight": 1, "volume_size_gb": 20}
+    assert of_variant("scale-to-zero", **numbers) == set(numbers)
 
 
 @pytest.mark.parametrize(
