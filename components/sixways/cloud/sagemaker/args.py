@@ -119,12 +119,13 @@ class SageMakerDeploymentArgs(TypedDict):
     Default: `all-at-once`."""
     size: NotRequired[pulumi.Input[int]]
     """The canary, or one linear step: of `size_type`. Canary: up to half of the instances; linear:
-    10 to 50 percent of them. Default: 10 (percent), or 1 (instance)."""
+    10 to 50 percent of them. Default: 10 percent, linear 25 percent, or 1 instance."""
     size_type: NotRequired[str]
     """`CAPACITY_PERCENT` or `INSTANCE_COUNT`. Default: `CAPACITY_PERCENT`."""
     wait_seconds: NotRequired[pulumi.Input[int]]
-    """Seconds between two steps, in which the alarms are watched, 0 to 3600. Default: 600, and 0
-    with `all-at-once`."""
+    """Seconds between two steps, in which the alarms are watched, 0 to 3600. Default: 300, and 0
+    with `all-at-once`. All waiting of an update belongs well under the hour that the AWS provider
+    waits for an endpoint."""
     termination_wait_seconds: NotRequired[pulumi.Input[int]]
     """Seconds after the last step for which the old instances stay ready to take the traffic back,
     0 to 3600. Default: 600."""

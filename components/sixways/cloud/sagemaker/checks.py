@@ -79,11 +79,20 @@ def problems(name: str, args: SageMakerEndpointArgs) -> list[Problem]:
     check_region(checks, configured_region(), "sagemaker", "aws:region")
     _plain(checks, args)
     checks.one_of("mode", args.get("mode"), MODES)
-    if checks.problems and any(p.field in ("mode", "variants") for p in checks.problems):
-        # What is right hangs on these two: more would be guesses.
-        return checks.problems
     _check_name(checks, name, args)
     _check_image(checks, args.get("image_uri"))
+    _check_capture(checks, args.get("capture"))
+    check_slo(checks, args.get("slo"))
+    if len(args.get("alarm_actions", ())) > 5:
+        checks.add("alarm_actions", len(args["alarm_actions"]), "at most 5, as CloudWatch takes",
+                   "let one topic tell the others")  # fmt: skip
+    days = args.get("log_retention_days")
+    if days is not None and is_plain(days) and days not in _RETENTION:
+        checks.add("log_retention_days", days, ", ".join(map(str, _RETENTION)))
+    _matches(checks, "role_arn", args.get("role_arn"), _ROLE, "an IAM role's ARN")
+    if any(problem.field in ("mode", "variants") for problem in checks.problems):
+        # What else is right hangs on these two: more would be guesses.
+        return checks.problems
     check_variants(checks, name, args)
     _check_mode(checks, args)
     if defaults.mode(args) != SERVERLESS:
@@ -97,15 +106,6 @@ def problems(name: str, args: SageMakerEndpointArgs) -> list[Problem]:
         check_deployment(checks, args.get("deployment"), counts)
     _check_async(checks, args)
     _check_to_zero(checks, args)
-    _check_capture(checks, args.get("capture"))
-    check_slo(checks, args.get("slo"))
-    if len(args.get("alarm_actions", ())) > 5:
-        checks.add("alarm_actions", len(args["alarm_actions"]), "at most 5, as CloudWatch takes",
-                   "let one topic tell the others")  # fmt: skip
-    days = args.get("log_retention_days")
-    if days is not None and is_plain(days) and days not in _RETENTION:
-        checks.add("log_retention_days", days, ", ".join(map(str, _RETENTION)))
-    _matches(checks, "role_arn", args.get("role_arn"), _ROLE, "an IAM role's ARN")
     return checks.problems
 
 
