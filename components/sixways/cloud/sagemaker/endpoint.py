@@ -127,7 +127,12 @@ class SageMakerEndpoint(pulumi.ComponentResource):
                 role_arn=role_arn,
                 vpc_config=network.vpc_config if network else None,
                 tags=tags,
-                opts=pulumi.ResourceOptions(parent=self, depends_on=role_ready),
+                opts=pulumi.ResourceOptions(
+                    parent=self,
+                    depends_on=role_ready,
+                    # The provider would take other subnets for an update, and change nothing.
+                    replace_on_changes=["vpcConfig"],
+                ),
             )
             for variant in args["variants"]
         ]
