@@ -112,7 +112,8 @@ _LISTS: tuple[tuple[str, str, str, str | None], ...] = (
     ("sns", "list_topics", "Topics", "TopicArn"),
     ("ssm", "describe_parameters", "Parameters", "Name"),
 )
-# Application Auto Scaling's, which wants to be asked for one namespace at a time.
+# Application Auto Scaling wants to be asked for one namespace at a time.
+_NAMESPACES = ("custom-resource", "ec2", "ecs", "lambda", "sagemaker")
 _SCALING = (
     ("describe_scalable_targets", "ScalableTargets", "ResourceId"),
     ("describe_scaling_policies", "ScalingPolicies", "PolicyName"),
@@ -147,7 +148,7 @@ def _left(aws: Aws) -> Iterator[str]:
 
 
 def _left_in_scaling(scaling: Any) -> Iterator[str]:
-    for namespace in scaling.meta.service_model.shape_for("ServiceNamespace").enum:
+    for namespace in _NAMESPACES:
         for call, key, name in _SCALING:
             for item in getattr(scaling, call)(ServiceNamespace=namespace)[key]:
                 yield f"application-autoscaling {key} {item[name]}"

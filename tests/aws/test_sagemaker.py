@@ -312,9 +312,9 @@ def test_an_endpoint_stands_in_two_zones_without_a_way_to_the_internet(
     assert (out["FromPort"], out["ToPort"], out["IpRanges"]) == (443, 443, [])
     assert only(out["PrefixListIds"])
     may = role_statements(aws)
-    assert may["OwnInterfaces"]["Condition"]["ArnEquals"]["ec2:Subnet"] == [
+    assert set(may["OwnInterfaces"]["Condition"]["ArnEquals"]["ec2:Subnet"]) == {
         f"arn:aws:ec2:us-east-1:123456789012:subnet/{subnet}" for subnet in inside["Subnets"]
-    ]
+    }
     stack.up("--expect-no-changes")
 
     # Into a VPC that is there already; the one of its own goes.
@@ -368,6 +368,31 @@ def test_two_variants_share_the_requests_and_one_can_become_a_shadow(
     outputs = stack.outputs()
     assert len(outputs["alarm_names"]) == 2
     assert outputs["bundle_digest"] == DIGEST
+    stack.up("--expect-no-changes")
+
+
+def test_an_endpoint_goes_to_zero_and_serves_two_models_on_shared_instances(
+    aws: Aws, memory: SageMakerMemory, stack: Stack
+) -> None:
+    other = {**variant()["bundle"], "name": "other", "digest": f"sha256:{'d' * 64}"}
+    pair = [variant(name="minilm"), variant(name="other", bundle=other)]
+    args = arguments(mode="scale-to-zero", scale_to_zero={"max_instances": 3}, variants=pair)
+    give(stack, args)
+    stack.up("--skip-preview")
+    outputs = stack.outputs()
+    assert outputs["endpoint_name"] == "shop-test-search"
+    assert outputs["inference_component_names"] == {
+        "minilm": "shop-test-search-minilm",
+        "other": "shop-test-search-other",
+    }
+    standing = {record["type"]: record["model"] for record in aws.native()}
+    config = standing["AWS::SageMaker::EndpointConfig"]
+    shared = only(config["ProductionVariants"])
+    assert shared["ManagedInstanceScaling"]["MinInstanceCount"] == 0
+    assert config["KmsKeyId"] == outputs["kms_key_arn"]
+    assert config["ExecutionRoleArn"] == outputs["role_arn"]
+    assert len(memory.asked("CreateModel")) == 2
+    assert len(outputs["alarm_names"]) == 2
     stack.up("--expect-no-changes")
 
 

@@ -8,7 +8,8 @@ from typing import NotRequired, TypedDict
 
 import pulumi
 
-from sixways.cloud.sagemaker.scaling import ScalingArgs
+from sixways.cloud.sagemaker.copies import SageMakerScaleToZeroArgs
+from sixways.cloud.sagemaker.scaling import SageMakerScalingArgs
 from sixways.observability.slo import SloArgs
 
 
@@ -73,7 +74,7 @@ class SageMakerVariantArgs(TypedDict):
     volume_size_gb: NotRequired[pulumi.Input[int]]
     """The instance's volume in GB, 1 to 512; not for types with storage of their own. Default:
     SageMaker's."""
-    scaling: NotRequired[ScalingArgs]
+    scaling: NotRequired[SageMakerScalingArgs]
     """How it grows and shrinks. Default: it does not; `instance_count` stays."""
     serverless: NotRequired[SageMakerServerlessArgs]
     """Its size in mode `serverless`. Default: that of `SageMakerServerlessArgs`."""
@@ -118,12 +119,13 @@ class SageMakerDeploymentArgs(TypedDict):
     Default: `all-at-once`."""
     size: NotRequired[pulumi.Input[int]]
     """The canary, or one linear step: of `size_type`. Canary: up to half of the instances; linear:
-    10 to 50 percent of them. Default: 10 (percent), or 1 (instance)."""
+    10 to 50 percent of them. Default: 10 percent, linear 25 percent, or 1 instance."""
     size_type: NotRequired[str]
     """`CAPACITY_PERCENT` or `INSTANCE_COUNT`. Default: `CAPACITY_PERCENT`."""
     wait_seconds: NotRequired[pulumi.Input[int]]
-    """Seconds between two steps, in which the alarms are watched, 0 to 3600. Default: 600, and 0
-    with `all-at-once`."""
+    """Seconds between two steps, in which the alarms are watched, 0 to 3600. Default: 300, and 0
+    with `all-at-once`. All waiting of an update belongs well under the hour that the AWS provider
+    waits for an endpoint."""
     termination_wait_seconds: NotRequired[pulumi.Input[int]]
     """Seconds after the last step for which the old instances stay ready to take the traffic back,
     0 to 3600. Default: 600."""
@@ -141,12 +143,17 @@ class SageMakerEndpointArgs(TypedDict):
     variants: list[SageMakerVariantArgs]
     """What is served, 1 to 10."""
     mode: NotRequired[str]
-    """`real-time`, `async` (requests and answers in S3) or `serverless`. Default: `real-time`."""
+    """`real-time`, `async` (requests and answers in S3), `serverless`, or `scale-to-zero` (each
+    variant is an inference component, whose copies share instances of one type, or none while
+    nobody asks). SageMaker turns no endpoint into one of another mode: change `endpoint_name` with
+    it. Default: `real-time`."""
     endpoint_name: NotRequired[str]
     """The endpoint's name, by which callers know it; another name is another endpoint. Default:
     project, stack and the component's name, joined by hyphens."""
     asynchronous: NotRequired[SageMakerAsyncArgs]
     """Needed in mode `async`, and only there."""
+    scale_to_zero: NotRequired[SageMakerScaleToZeroArgs]
+    """Needed in mode `scale-to-zero`, and only there."""
     capture: NotRequired[SageMakerCaptureArgs]
     """Keeps requests and answers in S3. Default: nothing is kept."""
     deployment: NotRequired[SageMakerDeploymentArgs]

@@ -15,7 +15,7 @@ from sixways.cloud.sagemaker.args import (
     SageMakerServerlessArgs,
     SageMakerVariantArgs,
 )
-from sixways.cloud.sagemaker.defaults import ASYNC, SERVERLESS
+from sixways.cloud.sagemaker.defaults import ASYNC, SERVERLESS, TO_ZERO
 from sixways.cloud.sagemaker.scaling import check_scaling
 from sixways.cloud.sagemaker.storage import has_own_storage
 
@@ -28,6 +28,8 @@ MEMORY_MB = (1024, 2048, 3072, 4096, 5120, 6144)
 MOST_VARIANTS = 10
 _OF_INSTANCES = ("instance_type", "instance_count", "startup_timeout_seconds",
                  "download_timeout_seconds", "volume_size_gb")  # fmt: skip
+# Copies of inference components have their own numbers, and their instances are SageMaker's.
+_NOT_OF_COPIES = ("instance_count", "scaling", "shadow", "volume_size_gb", "weight")
 # The server's own settings, which the endpoint makes from the bundle.
 _RESERVED = ("SIXWAYS_MODELS", "SIXWAYS_NAME", "SIXWAYS_VARIANT")
 
@@ -80,7 +82,7 @@ def _check_shadow(
             "one variant and one shadow of it", "use one endpoint for each test",
         )  # fmt: skip
     mode = defaults.mode(args)
-    if mode in (ASYNC, SERVERLESS):
+    if mode in (ASYNC, SERVERLESS):  # with copies the variant itself is told
         checks.add("variants", "a shadow", f"no shadow in mode {mode}: AWS refuses it",
                    "remove it, or choose real-time")  # fmt: skip
     elif production:
@@ -119,7 +121,13 @@ def _check_variant(
         _check_serverless(checks, prefix, variant)
     else:
         _check_instances(checks, prefix, variant, args)
-    _check_scaling(checks, prefix, variant, args)
+    if defaults.mode(args) == TO_ZERO:
+        for field in _NOT_OF_COPIES:
+            if variant.get(field) is not None:
+                checks.add(f"{prefix}{field}", variant[field], "nothing in mode scale-to-zero",
+                           "remove it; scale_to_zero holds the numbers")  # fmt: skip
+    else:
+        _check_scaling(checks, prefix, variant, args)
 
 
 def _check_scaling(
@@ -141,7 +149,7 @@ def _check_scaling(
         checks,
         scaling,
         f"{prefix}scaling.",
-        mode=defaults.scaling_mode(args),
+        mode=defaults.mode(args),
         dev=bool(args.get("dev")),
         instances=provisioned
         if serverless

@@ -22,7 +22,8 @@ from sixways.cloud.sagemaker.args import (
     SageMakerEndpointArgs,
 )
 from sixways.cloud.sagemaker.check_variants import check_variants
-from sixways.cloud.sagemaker.defaults import ASYNC, MODES, SERVERLESS
+from sixways.cloud.sagemaker.copies import check_scale_to_zero
+from sixways.cloud.sagemaker.defaults import ASYNC, MODES, SERVERLESS, STEPWISE, TO_ZERO
 from sixways.cloud.sagemaker.deployment import MOST_ALARMS, check_deployment
 from sixways.observability.slo import check_slo
 from sixways_bundle import Problem
@@ -43,17 +44,26 @@ _RETENTION = (
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922,
     3288, 3653,
 )  # fmt: skip
-_NOT_SERVERLESS = (
-    ("vpc_id", "AWS runs it in no VPC of yours"),
-    ("subnet_ids", "AWS runs it in no VPC of yours"),
-    ("security_group_ids", "AWS runs it in no VPC of yours"),
-    ("create_vpc", "AWS runs it in no VPC of yours"),
-    ("network_isolation", "AWS has no network isolation there"),
-    ("capture", "AWS captures no data there"),
-    ("deployment", "AWS moves traffic step by step for instances only"),
-    ("rollback_alarm_names", "AWS rolls back endpoints with instances only"),
-    ("kms_key_arn", "there is no volume of yours to encrypt; the log has log_kms_key_arn"),
-)
+_NO_VPC = "AWS runs it in no VPC of yours"
+_WITHOUT: dict[str, tuple[tuple[str, str], ...]] = {
+    SERVERLESS: (
+        ("vpc_id", _NO_VPC),
+        ("subnet_ids", _NO_VPC),
+        ("security_group_ids", _NO_VPC),
+        ("create_vpc", _NO_VPC),
+        ("network_isolation", "AWS has no network isolation there"),
+        ("capture", "AWS captures no data there"),
+        ("deployment", "AWS moves traffic step by step for instances only"),
+        ("rollback_alarm_names", "AWS rolls back endpoints with instances only"),
+        ("kms_key_arn", "there is no volume of yours to encrypt; the log has log_kms_key_arn"),
+    ),
+    TO_ZERO: (
+        ("capture", "AWS captures no data of inference components"),
+        ("deployment", "AWS replaces copies one after another"),
+        ("rollback_alarm_names", "AWS replaces copies one after another"),
+    ),
+}
+"""What a mode does not have, and why."""
 
 
 def problems(name: str, args: SageMakerEndpointArgs) -> list[Problem]:
@@ -69,23 +79,8 @@ def problems(name: str, args: SageMakerEndpointArgs) -> list[Problem]:
     check_region(checks, configured_region(), "sagemaker", "aws:region")
     _plain(checks, args)
     checks.one_of("mode", args.get("mode"), MODES)
-    if checks.problems and any(p.field in ("mode", "variants") for p in checks.problems):
-        # What is right hangs on these two: more would be guesses.
-        return checks.problems
     _check_name(checks, name, args)
     _check_image(checks, args.get("image_uri"))
-    check_variants(checks, name, args)
-    if defaults.mode(args) == SERVERLESS:
-        _check_serverless(checks, args)
-    else:
-        _check_network(checks, args)
-        _check_alarms(checks, args)
-        variants = [variant for variant in args["variants"] if isinstance(variant, dict)]
-        counts = [
-            defaults.instance_count(variant, args) for variant in defaults.in_production(variants)
-        ]
-        check_deployment(checks, args.get("deployment"), counts)
-    _check_async(checks, args)
     _check_capture(checks, args.get("capture"))
     check_slo(checks, args.get("slo"))
     if len(args.get("alarm_actions", ())) > 5:
@@ -95,6 +90,22 @@ def problems(name: str, args: SageMakerEndpointArgs) -> list[Problem]:
     if days is not None and is_plain(days) and days not in _RETENTION:
         checks.add("log_retention_days", days, ", ".join(map(str, _RETENTION)))
     _matches(checks, "role_arn", args.get("role_arn"), _ROLE, "an IAM role's ARN")
+    if any(problem.field in ("mode", "variants") for problem in checks.problems):
+        # What else is right hangs on these two: more would be guesses.
+        return checks.problems
+    check_variants(checks, name, args)
+    _check_mode(checks, args)
+    if defaults.mode(args) != SERVERLESS:
+        _check_network(checks, args)
+    if defaults.mode(args) in STEPWISE:
+        _check_alarms(checks, args)
+        variants = [variant for variant in args["variants"] if isinstance(variant, dict)]
+        counts = [
+            defaults.instance_count(variant, args) for variant in defaults.in_production(variants)
+        ]
+        check_deployment(checks, args.get("deployment"), counts)
+    _check_async(checks, args)
+    _check_to_zero(checks, args)
     return checks.problems
 
 
@@ -168,14 +179,36 @@ def _check_image(checks: Checks, image: object) -> None:
                    "copy it there; SageMaker pulls from its own region only")  # fmt: skip
 
 
-def _check_serverless(checks: Checks, args: Mapping[str, Any]) -> None:
-    for field, why in _NOT_SERVERLESS:
+def _check_mode(checks: Checks, args: SageMakerEndpointArgs) -> None:
+    mode = defaults.mode(args)
+    for field, why in _WITHOUT.get(mode, ()):
         if args.get(field) not in (None, False, [], {}):
-            checks.add(field, "set", f"nothing in mode serverless: {why}",
+            checks.add(field, "set", f"nothing in mode {mode}: {why}",
                        "remove it, or choose real-time")  # fmt: skip
-    if len(args["variants"]) > 1:
+    if mode == SERVERLESS and len(args["variants"]) > 1:
         checks.add("variants", len(args["variants"]), "one variant in mode serverless",
                    "keep one, or choose real-time")  # fmt: skip
+
+
+def _check_to_zero(checks: Checks, args: SageMakerEndpointArgs) -> None:
+    given, wanted = args.get("scale_to_zero"), defaults.mode(args) == TO_ZERO
+    if not wanted:
+        if given is not None:
+            checks.add("scale_to_zero", "set", "nothing but in mode scale-to-zero",
+                       "remove it, or set mode to scale-to-zero")  # fmt: skip
+        return
+    variants = [variant for variant in args["variants"] if isinstance(variant, dict)]
+    types = {kind for v in variants if isinstance(kind := v.get("instance_type"), str)}
+    if len(types) > 1:
+        checks.add("variants", ", ".join(sorted(types)), "one instance type, which all share",
+                   "give all the same, or use two endpoints")  # fmt: skip
+    check_scale_to_zero(
+        checks,
+        given if isinstance(given, dict) else {},
+        "scale_to_zero.",
+        instance_type=types.pop() if len(types) == 1 else None,
+        models=[defaults.variant_name(variant) for variant in variants],
+    )
 
 
 def _check_network(checks: Checks, args: Mapping[str, Any]) -> None:
@@ -229,8 +262,9 @@ def _check_alarms(checks: Checks, args: Mapping[str, Any]) -> None:
         )  # fmt: skip
 
 
-def _check_async(checks: Checks, args: Mapping[str, Any]) -> None:
-    given, wanted = args.get("asynchronous"), defaults.mode(args) == ASYNC  # type: ignore[arg-type]
+def _check_async(checks: Checks, args: SageMakerEndpointArgs) -> None:
+    given: Any = args.get("asynchronous")
+    wanted = defaults.mode(args) == ASYNC
     if not wanted:
         if given is not None:
             checks.add("asynchronous", "set", "nothing but in mode async",

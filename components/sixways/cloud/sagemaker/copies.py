@@ -87,7 +87,10 @@ def check_scale_to_zero(
     checks.known(scaling, SageMakerScaleToZeroArgs, prefix)
     checks.required(scaling, "max_instances", prefix=prefix)
     low, high = scaling.get("min_instances", 0), scaling.get("max_instances")
-    _range(checks, f"{prefix}min_instances", low, f"{prefix}max_instances", high, MOST_INSTANCES)
+    checks.number(f"{prefix}min_instances", low, 0, MOST_INSTANCES, whole=True)
+    checks.number(f"{prefix}max_instances", high, 1, MOST_INSTANCES, whole=True)
+    if is_number(low) and is_number(high) and low > high:
+        checks.add(f"{prefix}min_instances", low, f"at most max_instances, {high}")
     for model in models:
         if not _NAME.fullmatch(model):
             accepted = "letters, digits and hyphens, at most 63, no hyphen at either end"
@@ -106,21 +109,16 @@ def check_scale_to_zero(
             checks.required(given, "memory_mb", prefix=where)
 
 
-def _range(
-    checks: Checks, low_field: str, low: object, high_field: str, high: object, most: int
-) -> None:
-    checks.number(low_field, low, 0, most, whole=True)
-    checks.number(high_field, high, 1, most, whole=True)
-    if is_number(low) and is_number(high) and low > high:
-        checks.add(low_field, low, f"at most {high_field}, {high}")
-
-
 def _check_copies(checks: Checks, given: Mapping[str, Any], where: str, instances: object) -> None:
     checks.known(given, SageMakerCopiesArgs, where)
     low, high = given.get("min_count", 0), given.get("max_count", instances)
-    _range(checks, f"{where}min_count", low, f"{where}max_count", high, MOST_INSTANCES)
-    if is_number(low) and is_number(high):
-        checks.number(f"{where}count", given.get("count"), low, high, whole=True)
+    checks.number(f"{where}min_count", low, 0, MOST_INSTANCES, whole=True)
+    checks.number(f"{where}max_count", given.get("max_count"), 1, MOST_INSTANCES, whole=True)
+    if is_number(low) and is_number(high) and high > 0:
+        if low > high:
+            checks.add(f"{where}min_count", low, f"at most max_count, {high}")
+        else:
+            checks.number(f"{where}count", given.get("count"), low, high, whole=True)
     checks.number(f"{where}cpus", given.get("cpus"), 0.25, 1024)
     checks.number(f"{where}accelerators", given.get("accelerators"), 1, 64, whole=True)
     checks.number(f"{where}memory_mb", given.get("memory_mb"), 128, 2**25, whole=True)

@@ -7,11 +7,16 @@ from collections.abc import Sequence
 
 import pulumi
 
-from sixways.cloud.sagemaker import scaling
 from sixways.cloud.sagemaker.args import SageMakerEndpointArgs, SageMakerVariantArgs
 
 REAL_TIME, ASYNC, SERVERLESS = "real-time", "async", "serverless"
-MODES = (REAL_TIME, ASYNC, SERVERLESS)
+TO_ZERO = "scale-to-zero"
+MODES = (REAL_TIME, ASYNC, SERVERLESS, TO_ZERO)
+STEPWISE = (REAL_TIME, ASYNC)
+"""The modes whose updates SageMaker moves blue/green, and takes back."""
+
+SHARED = "shared"
+"""The one production variant of an endpoint whose components share instances."""
 
 LONGEST_NAME = 63
 """Characters of a name in SageMaker's API."""
@@ -33,11 +38,6 @@ MAX_CONCURRENCY = 20
 def mode(args: SageMakerEndpointArgs) -> str:
     """How the endpoint is called."""
     return args.get("mode", REAL_TIME)
-
-
-def scaling_mode(args: SageMakerEndpointArgs) -> str:
-    """The mode as autoscaling calls it."""
-    return scaling.ASYNCHRONOUS if mode(args) == ASYNC else mode(args)
 
 
 def endpoint_name(name: str, args: SageMakerEndpointArgs) -> str:

@@ -23,7 +23,8 @@ PERCENT, INSTANCES = "CAPACITY_PERCENT", "INSTANCE_COUNT"
 MOST_ALARMS = 10
 _LEAST_PERCENT = {CANARY: 1, LINEAR: 10}
 _MOST_PERCENT = 50
-_WAIT = 600
+_SIZE = {CANARY: 10, LINEAR: 25}
+_STEP_WAIT, _LAST_WAIT = 300, 600
 
 
 def check_deployment(checks: Checks, deployment: Any, counts: Sequence[object]) -> None:
@@ -79,15 +80,15 @@ def _check_time(checks: Checks, deployment: dict[str, Any], strategy: str) -> No
     whole = deployment.get("max_seconds")
     if not is_plain(deployment) or not is_number(whole):
         return
-    size = deployment.get("size", 10)
+    size = deployment.get("size", _SIZE.get(strategy))
     # The least that is sure: of instances, how many steps there are is not known here.
     steps = 0 if strategy == ALL_AT_ONCE else 1
     percent = deployment.get("size_type", PERCENT) == PERCENT
     if strategy == LINEAR and percent and is_number(size) and size > 0:
         steps = math.ceil(100 / size) - 1
     waits = [
-        deployment.get("wait_seconds", _WAIT),
-        deployment.get("termination_wait_seconds", _WAIT),
+        deployment.get("wait_seconds", _STEP_WAIT),
+        deployment.get("termination_wait_seconds", _LAST_WAIT),
     ]
     if all(is_number(wait) for wait in waits) and whole <= steps * waits[0] + waits[1]:
         checks.add(
@@ -103,19 +104,19 @@ def deployment_config(
     """The deployment of every update of the endpoint, undone where one of the alarms fires."""
     strategy = deployment.get("strategy", ALL_AT_ONCE)
     kind = deployment.get("size_type", PERCENT)
-    size = deployment.get("size", 10 if kind == PERCENT else 1)
+    size = deployment.get("size", _SIZE.get(strategy, 1) if kind == PERCENT else 1)
     stepwise = strategy in (CANARY, LINEAR)
     return {
         "blue_green_update_policy": {
             "traffic_routing_configuration": {
                 "type": strategy.upper().replace("-", "_"),
                 "wait_interval_in_seconds": deployment.get(
-                    "wait_seconds", _WAIT if stepwise else 0
+                    "wait_seconds", _STEP_WAIT if stepwise else 0
                 ),
                 "canary_size": {"type": kind, "value": size} if strategy == CANARY else None,
                 "linear_step_size": {"type": kind, "value": size} if strategy == LINEAR else None,
             },
-            "termination_wait_in_seconds": deployment.get("termination_wait_seconds", _WAIT),
+            "termination_wait_in_seconds": deployment.get("termination_wait_seconds", _LAST_WAIT),
             "maximum_execution_timeout_in_seconds": deployment.get("max_seconds"),
         },
         "auto_rollback_configuration": {"alarms": [{"alarm_name": name} for name in alarm_names]},

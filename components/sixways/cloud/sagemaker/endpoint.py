@@ -17,16 +17,14 @@ from sixways.cloud.sagemaker.args import (
     SageMakerVariantArgs,
 )
 from sixways.cloud.sagemaker.checks import problems
-from sixways.cloud.sagemaker.defaults import ASYNC, SERVERLESS
-from sixways.cloud.sagemaker.deployment import deployment_config
+from sixways.cloud.sagemaker.defaults import ASYNC, SERVERLESS, TO_ZERO
+from sixways.cloud.sagemaker.hosting import Around, Hosted, host
 from sixways.cloud.sagemaker.network import Network, create_network
 from sixways.cloud.sagemaker.policies import invoke_policy
-from sixways.cloud.sagemaker.release import around_updates
 from sixways.cloud.sagemaker.role import create_role
-from sixways.cloud.sagemaker.scaling import scale_variant
 from sixways.cloud.sagemaker.storage import create_key, create_log_group
 from sixways.cloud.sagemaker.surroundings import Surroundings
-from sixways.cloud.sagemaker.variants import create_configuration, create_model
+from sixways.cloud.sagemaker.variants import create_model
 from sixways.observability.cloudwatch import create_alarm, sagemaker_slo_alarms
 from sixways.observability.slo import Slo
 from sixways.plugin.local_endpoint import bundle_digest
@@ -69,8 +67,11 @@ class SageMakerEndpoint(pulumi.ComponentResource):
     """The endpoint's ARN."""
     variant_names: pulumi.Output[list[str]]
     """The names of its variants, shadows included, in the order they were given."""
+    inference_component_names: pulumi.Output[dict[str, str]]
+    """In mode `scale-to-zero`, by variant: what callers give as `InferenceComponentName`. Else
+    empty."""
     alarm_names: pulumi.Output[list[str]]
-    """The alarms that undo an update: its own, then those of `rollback_alarm_names`."""
+    """The alarms that undo an update: its own on the objective, then `rollback_alarm_names`."""
     invoke_policy_json: pulumi.Output[str]
     """An IAM policy with what callers need and no more."""
     role_arn: pulumi.Output[str]
@@ -96,7 +97,7 @@ class SageMakerEndpoint(pulumi.ComponentResource):
         """
         checks.refuse(name, args)
         super().__init__("sixways:cloud:SageMakerEndpoint", name, None, opts)
-        if args.get("dev") and defaults.mode(args) != SERVERLESS:
+        if args.get("dev") and defaults.mode(args) in defaults.STEPWISE:
             pulumi.log.warn("dev: one instance is permitted; while it is replaced or fails, "
                             "nobody answers", self)  # fmt: skip
         child = pulumi.ResourceOptions(parent=self)
@@ -126,59 +127,44 @@ class SageMakerEndpoint(pulumi.ComponentResource):
                 role_arn=role_arn,
                 vpc_config=network.vpc_config if network else None,
                 tags=tags,
-                opts=_after(child, role_ready),
+                opts=pulumi.ResourceOptions(
+                    parent=self,
+                    depends_on=role_ready,
+                    # The provider would take other subnets for an update, and change nothing.
+                    replace_on_changes=["vpcConfig"],
+                ),
             )
             for variant in args["variants"]
         ]
-        configuration = create_configuration(
-            name, args, models, key_arn=key_arn, tags=tags, opts=child
-        )
         alarms = _alarms(name, endpoint_name, args, child)
-        own_names = [alarm.name for alarm in alarms]
-        watched = [*own_names, *args.get("rollback_alarm_names", [])]
-        # SageMaker knows step by step and its way back for instances only.
-        deployment = (
-            None
-            if defaults.mode(args) == SERVERLESS
-            else deployment_config(args.get("deployment", {}), watched)
-        )
-        endpoint = aws.sagemaker.Endpoint(
-            f"{name}-endpoint",
-            name=endpoint_name,
-            endpoint_config_name=configuration.name,
-            deployment_config=deployment,
-            tags=dict(tags),
-            opts=pulumi.ResourceOptions.merge(
-                _after(child, [log, *role_ready, *(network.ready if network else ())]),
-                pulumi.ResourceOptions(hooks=around_updates(f"{name}-endpoint")),
+        watched = [*(alarm.name for alarm in alarms), *args.get("rollback_alarm_names", [])]
+        hosted = host(
+            name,
+            args,
+            models,
+            Around(
+                role_arn=role_arn,
+                key_arn=key_arn,
+                network=network,
+                alarm_names=watched,
+                ready=[log, *role_ready, *(network.ready if network else ())],
             ),
+            child,
         )
-        for variant in args["variants"]:
-            if "scaling" in variant:
-                scale_variant(
-                    f"{name}-{defaults.variant_name(variant)}",
-                    endpoint.name,
-                    defaults.variant_name(variant),
-                    variant["scaling"],
-                    mode=defaults.scaling_mode(args),
-                    instance_type=variant.get("instance_type"),
-                    tags=tags,
-                    opts=child,
-                )
-        self._outputs(args, around, endpoint, watched, role_arn, key_arn, log)
+        self._outputs(args, around, hosted, watched, role_arn, key_arn, log)
 
     def _outputs(
         self,
         args: SageMakerEndpointArgs,
         around: Surroundings,
-        endpoint: aws.sagemaker.Endpoint,
+        hosted: Hosted,
         alarm_names: Sequence[pulumi.Input[str]],
         role_arn: pulumi.Input[str],
         key_arn: pulumi.Output[str],
         log: aws.cloudwatch.LogGroup,
     ) -> None:
         path = "async-invocations" if defaults.mode(args) == ASYNC else "invocations"
-        name = endpoint.name
+        name = hosted.name
         self.url = pulumi.Output.concat(
             "https://runtime.sagemaker.", around.region, ".", around.domain, "/endpoints/", name,
             f"/{path}",
@@ -190,20 +176,17 @@ class SageMakerEndpoint(pulumi.ComponentResource):
             lambda known: _console(*known)
         )
         self.endpoint_name = name
-        self.endpoint_arn = endpoint.arn
+        self.endpoint_arn = hosted.arn
         self.variant_names = pulumi.Output.from_input(
             [defaults.variant_name(variant) for variant in args["variants"]]
         )
+        self.inference_component_names = pulumi.Output.all(**hosted.component_names)
         self.alarm_names = pulumi.Output.all(*alarm_names)
-        self.invoke_policy_json = _invoke_policy(args, endpoint.arn, key_arn)
+        self.invoke_policy_json = _invoke_policy(args, hosted.arn, key_arn)
         self.role_arn = pulumi.Output.from_input(role_arn)
         self.kms_key_arn = key_arn
         self.log_group_name = log.name
         self.register_outputs({field: getattr(self, field) for field in type(self).__annotations__})
-
-
-def _after(opts: pulumi.ResourceOptions, what: Sequence[pulumi.Resource]) -> pulumi.ResourceOptions:
-    return pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=list(what)))
 
 
 def _role(
@@ -247,18 +230,19 @@ def _alarms(
 ) -> list[aws.cloudwatch.MetricAlarm]:
     """Two alarms on the objective for each variant that answers callers."""
     slo = Slo.of(args.get("slo"))
+    watched = [defaults.variant_name(v) for v in defaults.in_production(args["variants"])]
+    if defaults.mode(args) == TO_ZERO:
+        watched = [defaults.SHARED]
     return [
         create_alarm(
             spec,
-            f"{name}-{defaults.variant_name(variant)}-{spec.key}",
+            f"{name}-{variant}-{spec.key}",
             alarm_actions=args.get("alarm_actions", []),
             tags=args.get("tags", {}),
             opts=opts,
         )
-        for variant in defaults.in_production(args["variants"])
-        for spec in sagemaker_slo_alarms(
-            slo, endpoint_name, defaults.variant_name(variant), mode=defaults.mode(args)
-        )
+        for variant in watched
+        for spec in sagemaker_slo_alarms(slo, endpoint_name, variant, mode=defaults.mode(args))
     ]
 
 

@@ -173,15 +173,15 @@ def invoke_policy(
 
     Args:
         endpoint_arn: the endpoint.
-        mode: `real-time`, `async` or `serverless`.
+        mode: `real-time`, `async`, `serverless` or `scale-to-zero`.
         reads: S3 addresses of asynchronous answers.
         writes: S3 addresses of asynchronous requests.
         keys: the KMS keys of the answers.
     """
     actions = {
-        "real-time": ("sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"),
         "async": ("sagemaker:InvokeEndpointAsync",),
-    }.get(mode, ("sagemaker:InvokeEndpoint",))
+        "serverless": ("sagemaker:InvokeEndpoint",),
+    }.get(mode, ("sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"))
     arn = ":".join(endpoint_arn.split(":")[:2])
     statements = [_allow("Invoke", actions, (endpoint_arn,))]
     if writes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pulumi
 import pulumi_aws as aws
@@ -90,7 +90,7 @@ def create_configuration(
     args: SageMakerEndpointArgs,
     models: Sequence[aws.sagemaker.Model],
     *,
-    key_arn: pulumi.Input[str] | None,
+    key_arn: pulumi.Input[str],
     tags: Mapping[str, pulumi.Input[str]],
     opts: pulumi.ResourceOptions,
 ) -> aws.sagemaker.EndpointConfiguration:
@@ -107,7 +107,7 @@ def create_configuration(
             Shadow(**_variant(v, args, model)) for v, model in pairs if defaults.is_shadow(v)
         ]
         or None,
-        kms_key_arn=_volume_key(variants, key_arn),
+        kms_key_arn=volume_key(variants, key_arn),
         async_inference_config=_asynchronous(args, key_arn),
         data_capture_config=_capture(args, key_arn),
         tags=dict(tags),
@@ -147,20 +147,22 @@ def _variant(
     }
 
 
-def _volume_key(
-    variants: Sequence[SageMakerVariantArgs], key_arn: pulumi.Input[str] | None
-) -> pulumi.Output[str | None] | None:
+def volume_key(
+    variants: Sequence[SageMakerVariantArgs], key_arn: pulumi.Input[str]
+) -> pulumi.Output[str] | None:
     """The volumes' key, where there is a volume: own storage is encrypted by its hardware."""
     types = [variant["instance_type"] for variant in variants if "instance_type" in variant]
-    if key_arn is None or not types:
+    if not types:
         return None
-    return pulumi.Output.all(key_arn, *types).apply(
+    key = pulumi.Output.all(key_arn, *types).apply(
         lambda known: None if all(map(has_own_storage, known[1:])) else str(known[0])
     )
+    # An output of None is an input that was left out, which the SDK's types do not say.
+    return cast("pulumi.Output[str]", key)
 
 
 def _asynchronous(
-    args: SageMakerEndpointArgs, key_arn: pulumi.Input[str] | None
+    args: SageMakerEndpointArgs, key_arn: pulumi.Input[str]
 ) -> aws.sagemaker.EndpointConfigurationAsyncInferenceConfigArgsDict | None:
     if defaults.mode(args) != ASYNC:
         return None
@@ -183,7 +185,7 @@ def _asynchronous(
 
 
 def _capture(
-    args: SageMakerEndpointArgs, key_arn: pulumi.Input[str] | None
+    args: SageMakerEndpointArgs, key_arn: pulumi.Input[str]
 ) -> aws.sagemaker.EndpointConfigurationDataCaptureConfigArgsDict | None:
     given = args.get("capture")
     if given is None:

@@ -26,6 +26,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "real-time": {"variants": [VARIANT]},
     "async": {"variants": [VARIANT], "asynchronous": ASYNC},
     "serverless": {"variants": [{"bundle": ARCHIVE}]},
+    "scale-to-zero": {"variants": [VARIANT], "scale_to_zero": {"max_instances": 2}},
 }
 
 
@@ -91,7 +92,7 @@ def test_the_least_that_a_mode_needs_is_accepted(mode: str) -> None:
         ({"deployment": {"termination_wait_seconds": -1}}, "deployment.termination_wait_seconds"),
         ({"deployment": {"max_seconds": 599}}, "deployment.max_seconds"),
         (
-            {"deployment": {"strategy": "linear", "size": 10, "max_seconds": 6000}},
+            {"deployment": {"strategy": "linear", "size": 10, "max_seconds": 3300}},
             "deployment.max_seconds",
         ),
         (
@@ -191,6 +192,16 @@ def test_asynchronous_needs_buckets_and_no_shadow() -> None:
     assert of("real-time", variants=shadow) == {}
 
 
+def test_going_to_zero_has_numbers_of_its_own() -> None:
+    assert set(of("scale-to-zero", scale_to_zero=None)) == {"scale_to_zero.max_instances"}
+    assert set(of("real-time", scale_to_zero={"max_instances": 2})) == {"scale_to_zero"}
+    assert set(of("scale-to-zero", capture={"uri": "s3://a-b/c/"}, deployment={})) == {"capture"}
+    types = [VARIANT, {**VARIANT, "name": "b", "instance_type": "ml.c5.xlarge"}]
+    assert set(of("scale-to-zero", variants=types)) == {"variants"}
+    numbers: dict[str, Any] = {"instance_count": 2, "weight": 1, "volume_size_gb": 20}
+    assert of_variant("scale-to-zero", **numbers) == set(numbers)
+
+
 @pytest.mark.parametrize(
     "variants",
     [
@@ -216,7 +227,7 @@ def test_one_instance_is_for_development_and_has_no_half() -> None:
     assert set(of("real-time", **canary)) == {"deployment.strategy"}
 
 
-def test_ten_alarms_are_shared_by_the_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_alarms_are_shared_by_the_variants() -> None:
     variants = [{**VARIANT, "name": f"v{n}"} for n in range(5)]
     assert of("real-time", variants=variants) == {}
     told = of("real-time", variants=variants, rollback_alarm_names=["mine"])
@@ -248,7 +259,7 @@ def test_every_problem_is_told_at_once() -> None:
     }
 
 
-def test_what_is_not_known_yet_is_passed_over() -> None:
+async def test_what_is_not_known_yet_is_passed_over() -> None:
     unknown = pulumi.Output.from_input("")
     bundle = dict.fromkeys(("name", "uri", "digest", "variant", "size", "kms_key_arn"), unknown)
     variant = {

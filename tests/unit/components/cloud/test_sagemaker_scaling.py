@@ -9,6 +9,7 @@ import pytest
 from botocore.loaders import Loader
 
 from sixways.checks import Checks
+from sixways.cloud.sagemaker.release import Released
 from sixways.cloud.sagemaker.scaling import _PREDEFINED, check_scaling
 from sixways.cloud.sagemaker.schedules import why_no_schedule
 
@@ -95,7 +96,7 @@ def test_the_initial_count_lies_within_the_limits() -> None:
     assert _found(_GOOD["async"], "async", instances=1) == []
 
 
-def test_values_that_are_not_known_yet_are_passed_over() -> None:
+async def test_values_that_are_not_known_yet_are_passed_over() -> None:
     later: Any = pulumi.Output.from_input(3)
     scaling = {"min_instances": later, "max_instances": later, "concurrent_requests": later}
     assert _found(scaling) == []
@@ -191,3 +192,22 @@ def test_the_metrics_are_those_of_the_api() -> None:
     assert set(_PREDEFINED.values()) <= set(shapes["MetricType"]["enum"])
     assert "sagemaker:variant:DesiredInstanceCount" in shapes["ScalableDimension"]["enum"]
     assert "sagemaker:variant:DesiredProvisionedConcurrency" in shapes["ScalableDimension"]["enum"]
+
+
+def test_where_aws_cannot_be_asked_the_update_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warned.append)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    Released("no-such-profile").before(
+        pulumi.ResourceHookArgs(
+            urn="",
+            id="e",
+            name="endpoint",
+            type="",
+            old_inputs={"endpointConfigName": "old"},
+            new_inputs={"endpointConfigName": "new"},
+            old_outputs={"arn": "arn:aws:sagemaker:us-east-1:123456789012:endpoint/e"},
+        )
+    )
+    (warning,) = warned
+    assert "no-such-profile" in warning
