@@ -84,6 +84,9 @@ def test_the_whole_life_of_a_budget(aws: Aws, aws_env: dict[str, str], project: 
             ("ACTUAL", 50.0): sorted(["ops@example.com", "boss@example.com", other])
         }
         assert stack.outputs()["topic_arn"] == other
+        arn = f"arn:aws:budgets::{ACCOUNT}:budget/shop"
+        tags = aws.client("budgets").list_tags_for_resource(ResourceARN=arn)["ResourceTags"]
+        assert tags == [{"Key": "team", "Value": "shop"}]
         stack.up("--expect-no-changes")
 
         # Another name is another budget; e-mail alone needs no topic.
