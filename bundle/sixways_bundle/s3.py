@@ -203,7 +203,7 @@ def head(client: Any, bucket: str, key: str) -> Mapping[str, Any] | None:
             Bucket=bucket, Key=key, ChecksumMode="ENABLED"
         )
     except ClientError as error:
-        if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
+        if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NoSuchBucket"):
             return None
         raise
     return found
