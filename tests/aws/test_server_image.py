@@ -26,7 +26,7 @@ DIGEST = "sha256:" + "a" * 64
 _DOCKERFILE = """
 FROM python:3.12-slim-bookworm
 ARG GREETING
-COPY serve constraints.txt /
+COPY serve requirements.txt /
 RUN echo "${GREETING}" > /greeting.txt
 """
 _PROGRAM = """
