@@ -5,12 +5,18 @@
 #   eval "$(.ci/images.sh up STANDINS)"    STANDINS: the folder with base-image and registry
 #   .ci/images.sh down STANDINS
 #
-# DOCKER_BUILD_STANDIN_CACHE names the image store, which is kept (default: below the user's cache).
+# SIXWAYS_IMAGES names the folder of the image store, which is kept (default: in the user's cache).
 set -euo pipefail
 
 action=$1 standins=$2
-cache=${DOCKER_BUILD_STANDIN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pulumi-resource-docker-build-stand-in}
-registry=$cache/registry-ci
+cache=${SIXWAYS_IMAGES:-${XDG_CACHE_HOME:-$HOME/.cache}/sixways-images}
+registry=$cache/registry
+export DOCKER_BUILD_STANDIN_CACHE=$cache
+if [ ${#cache} -gt 38 ]; then
+    # podman's clean-up refuses a longer run root, and every container's end then takes 20 seconds.
+    echo "$cache is too long; name a folder of at most 38 characters in SIXWAYS_IMAGES" >&2
+    exit 1
+fi
 
 if [ "$action" = down ]; then
     "$standins/registry" down --data "$registry" --purge
@@ -56,6 +62,7 @@ events_logger = "file"
 runtime = "runc"
 EOF
 cat <<EOF
+export DOCKER_BUILD_STANDIN_CACHE='$cache'
 export CONTAINERS_CONF='$cache/podman/containers.conf'
 export CONTAINERS_STORAGE_CONF='$cache/podman/storage.conf'
 export BUILDAH_ISOLATION=chroot

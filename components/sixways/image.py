@@ -30,6 +30,7 @@ EXTRAS = ("graphql", "gpu", "litert", "otel", "sign")
 
 _EPOCH = 1577836800
 """2020-01-01: the time of everything in the context and in the image."""
+_OWN_FILES = ("Dockerfile", "serve", "requirements.txt", "constraints.txt")
 _OURS = ("REQUIREMENT", "VERSION")
 _PIN = re.compile(r"sixways==[A-Za-z0-9][A-Za-z0-9.!+-]*")
 _ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -107,7 +108,7 @@ def prepare(
     Raises:
         BundleError: a file is missing, or the wheel cannot be made; carries the problem.
     """
-    files = {name: _read_own(name) for name in ("Dockerfile", "serve", "constraints.txt")}
+    files = {name: _read_own(name) for name in _OWN_FILES}
     if dockerfile is not None:
         files["Dockerfile"] = _read(dockerfile, "dockerfile", "a Dockerfile")
     selected = "[" + ",".join(["server", *sorted(set(extras))]) + "]"

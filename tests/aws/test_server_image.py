@@ -26,7 +26,7 @@ DIGEST = "sha256:" + "a" * 64
 _DOCKERFILE = """
 FROM python:3.12-slim-bookworm
 ARG GREETING
-COPY serve constraints.txt /
+COPY serve requirements.txt /
 RUN echo "${GREETING}" > /greeting.txt
 """
 _PROGRAM = """
@@ -149,6 +149,11 @@ def test_an_image_is_pushed_by_digest_into_a_repository_that_keeps_tags_and_scan
 def test_an_existing_repository_and_an_existing_image_are_used_and_not_owned(
     aws: Aws, aws_env: dict[str, str], project: Path, dockerfile: Path, registry: str
 ) -> None:
+    # A program in a folder of its own: its relative paths start there, the context's too.
+    (project / "Pulumi.yaml").write_text("name: shop\nruntime: python\nmain: infra\n")
+    (project / "infra").mkdir()
+    for path in (dockerfile, project / "__main__.py"):
+        path.rename(project / "infra" / path.name)
     with contextlib.closing(aws.client("ecr")) as ecr:
         mine = ecr.create_repository(repositoryName="mine")["repository"]
         with Stack(project, aws_env) as stack:
@@ -168,6 +173,8 @@ def test_an_existing_repository_and_an_existing_image_are_used_and_not_owned(
             assert outputs["given.repository_name"] == "theirs/server"
             assert outputs["given.repository_arn"] == ""
             assert aws.left() == ["ecr repositories mine"]
+            location = build(stack)["inputs"]["context"]["location"]
+            assert location == "../.sixways/image/test/pushed"
             stack.up("--expect-no-changes")
         assert aws.left() == ["ecr repositories mine"]
         ecr.delete_repository(repositoryName="mine")

@@ -56,6 +56,12 @@ def inspect_image(tag: str) -> dict[str, Any]:
     return image
 
 
+def copied(tag: str) -> list[int]:
+    """Bytes of each layer that a COPY of the last stage made, in their order."""
+    steps = json.loads(_stdout("history", "--format", "json", tag))
+    return [int(step["size"]) for step in reversed(steps) if "COPY" in step["CreatedBy"]]
+
+
 @dataclass
 class Run:
     """A container; its port `inner` can be reached as `url`."""
