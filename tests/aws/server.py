@@ -61,9 +61,9 @@ def serve_aws(folder: Path) -> Iterator[Aws]:
     with log_path.open("wb") as log:
         child = subprocess.Popen(
             [*aws_server(), "-H", "127.0.0.1", "-p", str(port)],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent / "over_tls")},
             stdout=log,
             stderr=log,
+            env={**os.environ, "PYTHONPATH": _with_additions()},
         )
         try:
             _wait(url, child, log_path)
@@ -82,6 +82,12 @@ def serve_aws(folder: Path) -> Iterator[Aws]:
             child.wait(10)
 
 
+def _with_additions() -> str:
+    """The Python path with what moto lacks (`additions/sitecustomize.py`)."""
+    own = str(Path(__file__).parent / "additions")
+    return os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))
+
+
 def _wait(url: str, child: subprocess.Popen[bytes], log: Path) -> None:
     for _ in range(300):
         with contextlib.suppress(OSError):
@@ -95,6 +101,7 @@ def _wait(url: str, child: subprocess.Popen[bytes], log: Path) -> None:
 
 # service, call, key of its answer, key of an item's name (None: the item is the name)
 _LISTS: tuple[tuple[str, str, str, str | None], ...] = (
+    ("autoscaling", "describe_policies", "ScalingPolicies", "PolicyName"),
     ("autoscaling", "describe_auto_scaling_groups", "AutoScalingGroups", "AutoScalingGroupName"),
     ("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
     ("cloudwatch", "list_dashboards", "DashboardEntries", "DashboardName"),
@@ -133,12 +140,17 @@ def _left(aws: Aws) -> Iterator[str]:
     for budget in budgets.get("Budgets") or []:
         yield f"budgets Budgets {budget['BudgetName']}"
     kms = aws.client("kms")
+    own = set()  # AWS's own keys, which moto makes as if they were the customer's
     for alias in kms.list_aliases()["Aliases"]:
         if not alias["AliasName"].startswith("alias/aws/"):
             yield f"kms Aliases {alias['AliasName']}"
+        else:
+            own.add(alias.get("TargetKeyId"))
     for key in kms.list_keys()["Keys"]:
         # A key can only be scheduled for deletion; that is its end.
         state = kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]
+        if key["KeyId"] in own:
+            continue
         if state["KeyManager"] == "CUSTOMER" and state["KeyState"] != "PendingDeletion":
             yield f"kms Keys {key['KeyId']}"
     yield from _left_in_ec2(aws.client("ec2"))
@@ -173,5 +185,10 @@ def _left_in_ec2(ec2: Any) -> Iterator[str]:
     for gateway in ec2.describe_nat_gateways()["NatGateways"]:
         if gateway["State"] not in _IS_GONE:
             yield f"ec2 NatGateways {gateway['NatGatewayId']}"
+    for gateway in ec2.describe_internet_gateways()["InternetGateways"]:
+        yield f"ec2 InternetGateways {gateway['InternetGatewayId']}"
+    for subnet in ec2.describe_subnets()["Subnets"]:
+        if not subnet["DefaultForAz"]:
+            yield f"ec2 Subnets {subnet['SubnetId']}"
     for address in ec2.describe_addresses()["Addresses"]:
         yield f"ec2 Addresses {address['AllocationId']}"

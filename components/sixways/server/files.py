@@ -67,7 +67,8 @@ class Unit:
         drain_seconds: the configuration's `drain_seconds`; systemd waits a little longer.
         restart_seconds: pause before it is started again.
         systemd_version: of the host. From 254 the pause grows to a minute.
-        log_file: where its output goes; None: the journal.
+        log_file: where its output goes, in a folder that exists: systemd opens it before it makes
+            any. None: the journal.
         memory_max: `MemoryMax` (`6G`, `80%`); None: no limit.
         cpu_quota: `CPUQuota` (`350%`); None: no limit.
         gpu: whether it may open NVIDIA's devices.

@@ -1,0 +1,1 @@
+"""What runs on real Linux hosts: systemd, Nginx and the package manager of a Debian 12."""
