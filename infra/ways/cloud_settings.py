@@ -86,8 +86,8 @@ class Parts:
     def _served(self, model: str, uris: pulumi.Output[dict[str, str]], made: Made) -> Any:
         served = {
             "name": model,
-            "uri": uris.apply(lambda by_name: by_name[model]),
-            "digest": made.digests.apply(lambda by_name: by_name[model]),
+            "uri": uris.apply(lambda by_name: by_name.get(model, "")),
+            "digest": made.digests.apply(lambda by_name: by_name.get(model, "")),
             "kms_key_arn": made.kms_key_arn,
         }
         known = {m.name: m.variant for m in self._settings.models}.get(model, "auto")
@@ -151,8 +151,10 @@ class Parts:
             raise InputsRefused(f"the settings of stack {pulumi.get_stack()}", found)
 
     def _refused_by_components(self) -> list[Problem]:
+        # Outputs are passed over by every check; these stand for what nobody has made yet.
         later: pulumi.Output[Any] = pulumi.Output.from_input("")
-        made = Made(later, later, later, later, later)
+        by_name: pulumi.Output[Any] = pulumi.Output.from_input({})
+        made = Made(later, by_name, by_name, by_name, later)
         bundles = {model.name: (later, later) for model in self._settings.models}
         found = _in("store", bundle_store.problems("models", self.store(bundles)))
         if self.is_sagemaker:

@@ -1,7 +1,7 @@
 """Teaches the AWS server what moto does not know of auto scaling groups.
 
-moto keeps neither the warm-up of a group nor whether a policy is enabled, which would be a change in every
-update, and it has no instance refresh. A moto that learns one of these keeps its own.
+moto keeps neither the warm-up of a group nor whether a policy is enabled, which would be a change
+in every update, and it has no instance refresh. A moto that learns one of these keeps its own.
 """
 
 from __future__ import annotations

@@ -6,3 +6,4 @@ import contextlib
 with contextlib.suppress(ImportError):
     import auto_scaling_groups  # noqa: F401
     import over_tls  # noqa: F401
+    import sagemaker_types  # noqa: F401
