@@ -28,11 +28,12 @@ for tool in buildah skopeo docker-registry debootstrap podman runc iptables; do
     # Not every PATH of root's names /usr/sbin.
     PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || missing+=("$tool")
 done
+[ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
 if [ ${#missing[@]} -gt 0 ]; then
     {
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
-            "${missing[@]}" containernetworking-plugins
+            "${missing[@]}"
     } >&2
 fi
 

@@ -75,9 +75,10 @@ def pushed(registry: str, repository: str, reference: str) -> str | None:
     return None
 
 
-def build(stack: Stack) -> dict[str, Any]:
-    """The one image resource of the state."""
-    (found,) = [r for r in stack.resources() if r["type"] == "docker-build:index:Image"]
+def build(stack: Stack, name: str = "server") -> dict[str, Any]:
+    """The build of a component, as the state has it."""
+    parent = f"sixways:cloud:ServerImage$docker-build:index:Image::{name}-image"
+    (found,) = [r for r in stack.resources() if r["urn"].endswith(parent)]
     return found
 
 
@@ -112,7 +113,10 @@ def test_an_image_is_pushed_by_digest_into_a_repository_that_keeps_tags_and_scan
         ]
         image = build(stack)
         assert "ciphertext" in image["inputs"]["registries"]
-        assert not Path(image["inputs"]["context"]["location"]).is_absolute()
+        ref = f"{cache['repositoryUri']}:cache"
+        assert image["inputs"]["cacheFrom"] == [{"registry": {"ref": ref}}]
+        assert image["inputs"]["cacheTo"][0]["registry"]["ref"] == ref
+        assert image["inputs"]["platforms"] == ["linux/amd64"]
 
         # Nothing changed, though every file of the context was looked at again.
         stack.up("--expect-no-changes")
@@ -156,12 +160,15 @@ def test_an_existing_repository_and_an_existing_image_are_used_and_not_owned(
         path.rename(project / "infra" / path.name)
     with contextlib.closing(aws.client("ecr")) as ecr:
         mine = ecr.create_repository(repositoryName="mine")["repository"]
-        with Stack(project, aws_env) as stack:
+        native = {**aws_env, "DOCKER_BUILD_STANDIN_NATIVE_ONLY": "1"}
+        with Stack(project, native) as stack:
             given = f"{HOST}/theirs/server:1.0@{DIGEST}"
             images(
                 stack,
                 pushed={"dockerfile": "small.Dockerfile", "existing_repository": "mine",
                         "cache": False},
+                both={"dockerfile": "small.Dockerfile", "existing_repository": "mine",
+                      "platforms": ["linux/amd64", "linux/arm64"]},
                 given={"image_uri": given},
             )  # fmt: skip
             stack.up("--skip-preview")
@@ -173,8 +180,12 @@ def test_an_existing_repository_and_an_existing_image_are_used_and_not_owned(
             assert outputs["given.repository_name"] == "theirs/server"
             assert outputs["given.repository_arn"] == ""
             assert aws.left() == ["ecr repositories mine"]
-            location = build(stack)["inputs"]["context"]["location"]
-            assert location == "../.sixways/image/test/pushed"
+            one, both = (build(stack, name)["inputs"] for name in ("pushed", "both"))
+            assert one["context"]["location"] == "../.sixways/image/test/pushed"
+            assert both["platforms"] == ["linux/amd64", "linux/arm64"]
+            assert "cacheTo" not in both
+            # One source, one repository, two images: their tags differ.
+            assert one["tags"] != both["tags"]
             stack.up("--expect-no-changes")
         assert aws.left() == ["ecr repositories mine"]
         ecr.delete_repository(repositoryName="mine")

@@ -85,6 +85,13 @@ class Run:
         assert self.state("Status") == "running"
         return answered - int(self.state("StartedAt.UnixMilli")) / 1000
 
+    def waited(self) -> float:
+        """Seconds for which its first thread could run and got no processor: others had them."""
+        with contextlib.suppress(OSError):
+            stat = Path(f"/proc/{self.state('Pid')}/schedstat").read_text()
+            return int(stat.split()[1]) / 1e9
+        return 0.0
+
     def ended(self, seconds: float = 60) -> int:
         """Waits for its end; the exit status."""
         return int(_stdout("wait", self.name, seconds=seconds))

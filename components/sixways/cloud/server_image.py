@@ -180,8 +180,9 @@ class ServerImage(pulumi.ComponentResource):
         found = problems(name, args)
         if found:
             raise InputsRefused(f"ServerImage {name}", found)
-        if "image_uri" in args:
-            self._given(pulumi.Output.from_input(args["image_uri"]))
+        given = args.get("image_uri")
+        if given is not None:
+            self._given(pulumi.Output.from_input(given))
         else:
             self._build(name, args)
         self.register_outputs(
@@ -202,9 +203,10 @@ class ServerImage(pulumi.ComponentResource):
     def _build(self, name: str, args: ServerImageArgs) -> None:
         context = _context(name, args)
         children = pulumi.ResourceOptions(parent=self)
-        if "existing_repository" in args:
+        existing = args.get("existing_repository")
+        if existing is not None:
             known = aws.ecr.get_repository_output(
-                name=args["existing_repository"], opts=pulumi.InvokeOutputOptions(parent=self)
+                name=existing, opts=pulumi.InvokeOutputOptions(parent=self)
             )
             url, self.repository_arn, self.repository_name = (
                 known.repository_url, known.arn, known.name

@@ -10,13 +10,7 @@ from typing import Any, cast
 import pulumi
 import pytest
 
-from sixways.cloud.server_image import (
-    ServerImage,
-    ServerImageArgs,
-    image_tag,
-    lifecycle,
-    problems,
-)
+from sixways.cloud.server_image import ServerImageArgs, image_tag, lifecycle, problems
 from sixways.image import BuildContext
 
 URI = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/team/server"
@@ -87,12 +81,6 @@ async def test_outputs_are_left_to_the_provider_where_the_build_does_not_need_th
     assert found(repository_name=output, kms_key_arn=output, keep_images=output) == []
     (problem,) = found(package=output)
     assert problem.startswith("package: 'an output' is not accepted; accepted: a plain value")
-
-
-def test_the_token_is_that_of_the_way() -> None:
-    assert ServerImage.__name__ == "ServerImage"
-    source = Path(__file__).parents[4] / "components/sixways/cloud/server_image.py"
-    assert '"sixways:cloud:ServerImage"' in source.read_text()
 
 
 def test_the_lifecycle_policy_removes_what_has_no_tag_first() -> None:
