@@ -159,6 +159,7 @@ def fetch(
             holds something else, S3 refuses, or the work was cancelled.
     """
     tell = progress or _nobody
+    into = into.absolute()
     bucket, folder, named = parse_uri(uri)
     if digest not in (None, named):
         raise BundleError(

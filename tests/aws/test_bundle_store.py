@@ -236,6 +236,41 @@ def test_an_existing_bucket_keeps_its_settings(
     aws.client("kms").schedule_key_deletion(KeyId=other["KeyId"])
 
 
+def test_an_upload_that_failed_goes_on_and_never_holds_up_a_destroy(
+    aws: Aws, aws_env: dict[str, str], project: Path, bundles: Bundles
+) -> None:
+    (project / "__main__.py").write_text(_PROGRAM)
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="company-models")
+    refusal = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:PutObject",
+        "Resource": "arn:aws:s3:::company-models/*/bundle.json",
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [refusal]})
+    args = {"bucket_name": "company-models"}
+    with Stack(project, aws_env) as stack:
+        for bundle in bundles.values():
+            s3.put_bucket_policy(Bucket="company-models", Policy=policy)
+            configure(stack, {**args, "bundles": [wanted(bundle)]})
+            failed = stack.up("--skip-preview", check=False)
+            assert failed.returncode != 0
+            assert "grant the identity the actions" in failed.stdout
+            hex_digest = bundle.manifest.digest.removeprefix("sha256:")
+            there = [key for key in versions(aws, "company-models") if hex_digest in key]
+            assert there
+            assert not any(key.endswith("/bundle.json") for key in there)
+            s3.delete_bucket_policy(Bucket="company-models")
+            if bundle is bundles["onnx-original"]:
+                stack.up("--skip-preview")
+                stack.up("--expect-no-changes")
+        stack.destroy("--skip-preview")
+    assert versions(aws, "company-models") == []
+    s3.delete_bucket(Bucket="company-models")
+    assert aws.left() == []
+
+
 def test_bad_inputs_are_told_at_once_and_nothing_is_created(
     aws: Aws, aws_env: dict[str, str], project: Path, bundles: Bundles
 ) -> None:

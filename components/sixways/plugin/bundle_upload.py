@@ -11,7 +11,15 @@ from typing import Any
 
 import msgspec
 
-from sixways.plugin.resource import Call, Changes, Progress, Resource, Values, unexpected
+from sixways.plugin.resource import (
+    Call,
+    Changes,
+    PartlyMade,
+    Progress,
+    Resource,
+    Values,
+    unexpected,
+)
 from sixways.plugin.values import UNKNOWN, is_unknown
 from sixways_bundle import BundleError, Manifest, Problem, s3, store
 from sixways_bundle.verify import SIGNATURE
@@ -78,8 +86,11 @@ class BundleUploadResource(Resource):
         """Uploads what is missing; what a broken upload left behind is not sent again."""
         if preview:
             return "", {**inputs, **_foreseen(inputs)}
-        outputs = _upload(call, inputs)
-        return str(outputs["uri"]), {**inputs, **outputs}
+        uri = f"s3://{inputs['bucket']}/{_folder(inputs)}"
+        try:
+            return uri, {**inputs, **_upload(call, inputs)}
+        except BundleError as error:
+            raise PartlyMade(error, uri, {**inputs, "objects": []}) from None
 
     def read(self, call: Call, resource_id: str, state: Values) -> Values | None:
         """The same state while every object is there as it was sent; else None."""
@@ -89,6 +100,8 @@ class BundleUploadResource(Resource):
                 "what is missing"
             )
         objects = msgspec.convert(state["objects"], list[s3.Stored])
+        if not objects:  # its upload was cut
+            return None
         with _client(state) as client:
             why = s3.first_difference(client, state["bucket"], objects, state.get("kmsKeyArn"))
         if why is not None:
@@ -99,7 +112,7 @@ class BundleUploadResource(Resource):
     def update(self, call: Call, state: Values, inputs: Values, *, preview: bool) -> Values:
         """Brings the objects to the new key, and the archive and the signature along."""
         names = [n for n in _CONTENT if n in inputs or n != "signatureSha256"]
-        if all(state.get(name) == inputs.get(name) for name in names):
+        if state["objects"] and all(state.get(name) == inputs.get(name) for name in names):
             return {**{n: state[n] for n in (*_OUTPUTS, "signatureSha256") if n in state}, **inputs}
         if preview:
             return {**inputs, **_foreseen(inputs)}

@@ -9,7 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from sixways_bundle import Problem
+from pulumi.provider.experimental.property_value import PropertyValue
+
+from sixways_bundle import BundleError, Problem
 
 Severity = Literal["info", "warning"]
 Values = dict[str, Any]
@@ -37,6 +39,23 @@ class Call:
     def status(self, message: str) -> None:
         """What is being done right now."""
         self.log("info", message, True)
+
+
+class PartlyMade(BundleError):
+    """Create failed when something stood already: the engine keeps that in its state, so that the
+    next update goes on from there and a destroy takes it away.
+
+    Attributes:
+        resource_id: the resource's id.
+        outputs: what is known of it.
+        properties: the same as the provider's protocol has it; the provider fills it in.
+    """
+
+    def __init__(self, cause: BundleError, resource_id: str, outputs: Values) -> None:
+        super().__init__(cause.message, cause.problems)
+        self.resource_id = resource_id
+        self.outputs = outputs
+        self.properties: dict[str, PropertyValue] = {}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 from moto import mock_aws
 
 from sixways.plugin.bundle_upload import BundleUploadResource
-from sixways.plugin.resource import Call, Values
+from sixways.plugin.resource import Call, PartlyMade, Values
 from sixways.plugin.values import UNKNOWN
 from sixways_bundle import BundleError, s3
 from sixways_bundle.build import Result
@@ -202,11 +202,21 @@ def test_a_signature_that_comes_later_is_sent(
     assert not resource.diff(call, state, checked(call, bundle, path="not-here"))
 
 
-def test_an_interrupted_update_ends(client: Any, call: Call, bundle: Result) -> None:
+def test_an_interrupted_update_ends_and_the_next_goes_on(
+    client: Any, call: Call, bundle: Result
+) -> None:
+    resource = BundleUploadResource()
     call.cancelled = threading.Event()
     call.cancelled.set()
-    with pytest.raises(BundleError, match="cancelled"):
-        BundleUploadResource().create(call, checked(call, bundle), preview=False)
+    with pytest.raises(PartlyMade, match="cancelled") as cut:
+        resource.create(call, checked(call, bundle), preview=False)
+    state = cut.value.outputs
+    # A refresh forgets it, so that the next update makes it anew; without one it goes on.
+    assert resource.read(call, cut.value.resource_id, state) is None
+    call.cancelled.clear()
+    after = resource.update(call, state, checked(call, bundle), preview=False)
+    assert after["uri"] == cut.value.resource_id
+    assert resource.read(call, after["uri"], after) == after
 
 
 def test_an_upload_is_not_imported(call: Call) -> None:
