@@ -260,7 +260,7 @@ def test_every_problem_is_told_at_once() -> None:
 
 
 async def test_what_decides_which_resources_there_are_must_be_known() -> None:
-    later = pulumi.Output.from_input([])
+    later: pulumi.Output[list[str]] = pulumi.Output.from_input([])
     for field in ("mode", "endpoint_name", "variants", "subnet_ids", "alarm_actions", "dev",
                   "rollback_alarm_names", "create_vpc", "tags"):  # fmt: skip
         told = found({"variants": [VARIANT], field: later})
