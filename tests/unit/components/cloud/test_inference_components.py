@@ -127,8 +127,10 @@ class _Nothing(pulumi.runtime.Mocks):
     ) -> tuple[str | None, dict[str, Any]]:
         return args.name, args.inputs
 
-    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], None]:
-        return {"region": "eu-west-1"}, None
+    def call(
+        self, args: pulumi.runtime.MockCallArgs
+    ) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
+        return {"region": "eu-west-1"}, []
 
 
 def _options(**parent: Any) -> pulumi.ResourceOptions:
