@@ -50,8 +50,8 @@ class SageMakerScalingArgs(TypedDict):
     max_instances: pulumi.Input[int]
     """Most instances; in mode `serverless`, most provisioned concurrency."""
     invocations_per_instance: NotRequired[pulumi.Input[float]]
-    """Target: requests a minute and instance. SageMaker sends no zeros: without any traffic at
-    all this target never shrinks a variant; `concurrent_requests` does."""
+    """Target: requests a minute and instance. SageMaker sends no zeros of it: without any traffic
+    at all this target does not shrink a variant."""
     concurrent_requests: NotRequired[pulumi.Input[float]]
     """Target: requests that one model works on at the same time, measured every 10 s. The better
     target for models whose requests differ in length, such as language models."""
@@ -115,8 +115,8 @@ def check_scaling(
         and not max(low, 1) <= instances <= high
     ):
         # What every deployment starts with: see `release.py`.
-        accepted = f"an initial count from {max(low, 1)} to {high}"
-        checks.add(f"{prefix}min_instances", low, accepted, f"{instances} is outside")
+        accepted = f"limits around the initial count, {instances}; they are {low} and {high}"
+        checks.add(f"{prefix}min_instances", low, accepted, "change the limits or the count")
     _check_targets(checks, scaling, prefix, mode)
     for field in ("scale_out_cooldown", "scale_in_cooldown"):
         checks.number(f"{prefix}{field}", scaling.get(field), 0, LONGEST_COOLDOWN_S, whole=True)

@@ -35,7 +35,7 @@ class SageMakerScheduleArgs(TypedDict):
     """
 
     name: str
-    """Plain name, unique among the schedules of the variant; at most 256 characters, none of `:/|`."""
+    """Unique among the schedules of the variant; at most 256 characters, none of `:/|`."""
     schedule: pulumi.Input[str]
     """`cron(0 7 ? * MON-FRI *)`, `at(2030-01-31T08:00:00)` or `rate(2 hours)`."""
     timezone: NotRequired[pulumi.Input[str]]
