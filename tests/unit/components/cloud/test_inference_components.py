@@ -79,7 +79,7 @@ def test_an_unknown_type_needs_the_memory_of_a_copy() -> None:
         requirements("ml.new.large", {})
 
 
-def test_values_that_are_not_known_yet_are_passed_over() -> None:
+async def test_values_that_are_not_known_yet_are_passed_over() -> None:
     later: Any = pulumi.Output.from_input(3)
     assert _found({"min_instances": later, "max_instances": later}, later) == []
 

@@ -96,7 +96,7 @@ def test_the_initial_count_lies_within_the_limits() -> None:
     assert _found(_GOOD["async"], "async", instances=1) == []
 
 
-def test_values_that_are_not_known_yet_are_passed_over() -> None:
+async def test_values_that_are_not_known_yet_are_passed_over() -> None:
     later: Any = pulumi.Output.from_input(3)
     scaling = {"min_instances": later, "max_instances": later, "concurrent_requests": later}
     assert _found(scaling) == []
