@@ -52,7 +52,7 @@ config = aws.sagemaker.EndpointConfiguration(
 endpoint = aws.sagemaker.Endpoint(
     "endpoint",
     name=knobs.require("endpoint"),
-    endpoint_config_name=config.name,
+    endpoint_config_name=knobs.get("config") or config.name,
     opts=pulumi.ResourceOptions(hooks=around_updates("endpoint")),
 )
 scale_variant(
@@ -154,6 +154,14 @@ def test_a_variant_scales_by_its_targets_and_at_its_times(
         assert len(_policies(aws)) == 2
         assert _only(aws, "describe_scheduled_actions", "ScheduledActions")["Schedule"]
         stack.up("--expect-no-changes")
+
+        # A refused update leaves the registration as it is, and the next one heals all.
+        stack.config(config="absent")
+        refused = stack.up("--skip-preview", check=False)
+        assert refused.returncode
+        assert "whether variants must leave autoscaling" in refused.stdout
+        assert _only(aws, "describe_scalable_targets", "ScalableTargets") == anew
+        stack.run("config", "rm", "--stack", stack.name, "config")
 
         # Another name is another endpoint, with a registration of its own.
         stack.config(endpoint="find")

@@ -58,12 +58,29 @@ _WITHOUT: dict[str, tuple[tuple[str, str], ...]] = {
         ("kms_key_arn", "there is no volume of yours to encrypt; the log has log_kms_key_arn"),
     ),
     TO_ZERO: (
-        ("capture", "AWS captures no data of inference components"),
+        ("capture", "it is not offered with inference components"),
         ("deployment", "AWS replaces copies one after another"),
         ("rollback_alarm_names", "AWS replaces copies one after another"),
     ),
 }
 """What a mode does not have, and why."""
+
+_PLAIN: dict[str, tuple[type, str]] = {
+    "mode": (str, "a text"),
+    "endpoint_name": (str, "a text"),
+    "create_vpc": (bool, "true or false"),
+    "network_isolation": (bool, "true or false"),
+    "dev": (bool, "true or false"),
+    "variants": (list, "a list"),
+    "subnet_ids": (list, "a list"),
+    "security_group_ids": (list, "a list"),
+    "interface_endpoints": (list, "a list"),
+    "alarm_actions": (list, "a list"),
+    "rollback_alarm_names": (list, "a list"),
+    "vpc_cidr": (str, "a text"),
+    "tags": (dict, "a dict"),
+}
+"""What decides which resources there are, so that it must be known before the update."""
 
 
 def problems(name: str, args: SageMakerEndpointArgs) -> list[Problem]:
@@ -83,16 +100,18 @@ def problems(name: str, args: SageMakerEndpointArgs) -> list[Problem]:
     _check_image(checks, args.get("image_uri"))
     _check_capture(checks, args.get("capture"))
     check_slo(checks, args.get("slo"))
-    if len(args.get("alarm_actions", ())) > 5:
-        checks.add("alarm_actions", len(args["alarm_actions"]), "at most 5, as CloudWatch takes",
-                   "let one topic tell the others")  # fmt: skip
     days = args.get("log_retention_days")
     if days is not None and is_plain(days) and days not in _RETENTION:
         checks.add("log_retention_days", days, ", ".join(map(str, _RETENTION)))
     _matches(checks, "role_arn", args.get("role_arn"), _ROLE, "an IAM role's ARN")
-    if any(problem.field in ("mode", "variants") for problem in checks.problems):
-        # What else is right hangs on these two: more would be guesses.
+    if any(
+        problem.field in _PLAIN and problem.field != "endpoint_name" for problem in checks.problems
+    ):
+        # What else is right hangs on these: more would be guesses.
         return checks.problems
+    if len(args.get("alarm_actions", ())) > 5:
+        checks.add("alarm_actions", len(args["alarm_actions"]), "at most 5, as CloudWatch takes",
+                   "let one topic tell the others")  # fmt: skip
     check_variants(checks, name, args)
     _check_mode(checks, args)
     if defaults.mode(args) != SERVERLESS:
@@ -121,23 +140,7 @@ def refuse(name: str, args: SageMakerEndpointArgs) -> None:
 
 
 def _plain(checks: Checks, args: Mapping[str, Any]) -> None:
-    """These decide which resources there are, so they must be known before the update."""
-    kinds: dict[str, tuple[type, str]] = {
-        "mode": (str, "a text"),
-        "endpoint_name": (str, "a text"),
-        "create_vpc": (bool, "true or false"),
-        "network_isolation": (bool, "true or false"),
-        "dev": (bool, "true or false"),
-        "variants": (list, "a list"),
-        "subnet_ids": (list, "a list"),
-        "security_group_ids": (list, "a list"),
-        "interface_endpoints": (list, "a list"),
-        "alarm_actions": (list, "a list"),
-        "rollback_alarm_names": (list, "a list"),
-        "vpc_cidr": (str, "a text"),
-        "tags": (dict, "a dict"),
-    }
-    for field, (kind, words) in kinds.items():
+    for field, (kind, words) in _PLAIN.items():
         value = args.get(field)
         if value is not None and not isinstance(value, kind):
             checks.add(field, type(value).__name__, f"{words}, known before the update")

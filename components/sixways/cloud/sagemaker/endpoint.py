@@ -71,7 +71,8 @@ class SageMakerEndpoint(pulumi.ComponentResource):
     """In mode `scale-to-zero`, by variant: what callers give as `InferenceComponentName`. Else
     empty."""
     alarm_names: pulumi.Output[list[str]]
-    """The alarms that undo an update: its own on the objective, then `rollback_alarm_names`."""
+    """Its alarms on the objective, then `rollback_alarm_names`. In the modes `real-time` and
+    `async` each of them undoes an update."""
     invoke_policy_json: pulumi.Output[str]
     """An IAM policy with what callers need and no more."""
     role_arn: pulumi.Output[str]

@@ -93,7 +93,7 @@ def native_options(name: str, opts: pulumi.ResourceOptions) -> pulumi.ResourceOp
     region = aws.get_region_output(opts=pulumi.InvokeOutputOptions(parent=parent)).region
     provider = native.Provider(
         f"{name}-native",
-        region=region.apply(lambda known: native.Region(known)),
+        region=region,
         profile=pulumi.Config("aws").get("profile"),
         opts=pulumi.ResourceOptions(parent=parent),
     )

@@ -45,24 +45,24 @@ class SageMakerScalingArgs(TypedDict):
     """
 
     min_instances: NotRequired[pulumi.Input[int]]
-    """Least instances; in mode serverless, least provisioned concurrency. At least 2, with `dev`
-    1; asynchronous also 0. Default: 2, asynchronous 0, serverless 1."""
+    """Least instances; in mode `serverless`, least provisioned concurrency. At least 2, with `dev`
+    1; in mode `async` also 0. Default: 2, `async` 0, `serverless` 1."""
     max_instances: pulumi.Input[int]
-    """Most instances; in mode serverless, most provisioned concurrency."""
+    """Most instances; in mode `serverless`, most provisioned concurrency."""
     invocations_per_instance: NotRequired[pulumi.Input[float]]
-    """Target: requests a minute and instance. SageMaker sends no zeros: without any traffic at
-    all this target never shrinks a variant; `concurrent_requests` does."""
+    """Target: requests a minute and instance. SageMaker sends no zeros of it: without any traffic
+    at all this target does not shrink a variant."""
     concurrent_requests: NotRequired[pulumi.Input[float]]
     """Target: requests that one model works on at the same time, measured every 10 s. The better
     target for models whose requests differ in length, such as language models."""
     backlog_per_instance: NotRequired[pulumi.Input[float]]
-    """Target of mode async: waiting requests an instance."""
+    """Target of mode `async`: waiting requests an instance."""
     provisioned_concurrency_utilization: NotRequired[pulumi.Input[float]]
-    """Target of mode serverless: the used share of the provisioned concurrency, over 0 to 1."""
+    """Target of mode `serverless`: the used share of the provisioned concurrency, over 0 to 1."""
     scale_out_cooldown: NotRequired[pulumi.Input[int]]
-    """Seconds from one growth to the next. Default: 60, asynchronous 300."""
+    """Seconds from one growth to the next. Default: 60, `async` 300."""
     scale_in_cooldown: NotRequired[pulumi.Input[int]]
-    """Seconds from one shrinking to the next. Default: 300, asynchronous 600."""
+    """Seconds from one shrinking to the next. Default: 300, `async` 600."""
     disable_scale_in: NotRequired[pulumi.Input[bool]]
     """Grow only; a person shrinks. Default: false."""
     schedules: NotRequired[list[SageMakerScheduleArgs]]
@@ -96,6 +96,9 @@ def check_scaling(
     """
     checks.known(scaling, SageMakerScalingArgs, prefix)
     checks.required(scaling, "max_instances", prefix=prefix)
+    if mode not in _TARGETS:
+        # A wrong mode is told of by who has it; nothing follows from it here.
+        return
     least, fix = _least(mode, dev=dev)
     most = MOST_PROVISIONED_CONCURRENCY if mode == SERVERLESS else MOST_INSTANCES
     low = scaling.get("min_instances", default_min_instances(mode))
@@ -112,8 +115,8 @@ def check_scaling(
         and not max(low, 1) <= instances <= high
     ):
         # What every deployment starts with: see `release.py`.
-        accepted = f"an initial count from {max(low, 1)} to {high}"
-        checks.add(f"{prefix}min_instances", low, accepted, f"{instances} is outside")
+        accepted = f"limits around the initial count, {instances}; they are {low} and {high}"
+        checks.add(f"{prefix}min_instances", low, accepted, "change the limits or the count")
     _check_targets(checks, scaling, prefix, mode)
     for field in ("scale_out_cooldown", "scale_in_cooldown"):
         checks.number(f"{prefix}{field}", scaling.get(field), 0, LONGEST_COOLDOWN_S, whole=True)

@@ -34,8 +34,8 @@ class SageMakerScheduleArgs(TypedDict):
     The limits stay until another schedule changes them; so schedules come in pairs.
     """
 
-    name: pulumi.Input[str]
-    """Name, unique among the schedules of the variant; at most 256 characters, none of `:/|`."""
+    name: str
+    """Unique among the schedules of the variant; at most 256 characters, none of `:/|`."""
     schedule: pulumi.Input[str]
     """`cron(0 7 ? * MON-FRI *)`, `at(2030-01-31T08:00:00)` or `rate(2 hours)`."""
     timezone: NotRequired[pulumi.Input[str]]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pulumi
+import pulumi_aws_native as native
 import pytest
 from botocore.loaders import Loader
 
 from sixways.checks import Checks, InputsRefused
 from sixways.cloud.sagemaker.copies import check_scale_to_zero, requirements
-from sixways.cloud.sagemaker.inference_components import component_name
+from sixways.cloud.sagemaker.inference_components import component_name, native_options
 
 
 def _found(
@@ -77,7 +79,7 @@ def test_an_unknown_type_needs_the_memory_of_a_copy() -> None:
         requirements("ml.new.large", {})
 
 
-def test_values_that_are_not_known_yet_are_passed_over() -> None:
+async def test_values_that_are_not_known_yet_are_passed_over() -> None:
     later: Any = pulumi.Output.from_input(3)
     assert _found({"min_instances": later, "max_instances": later}, later) == []
 
@@ -117,3 +119,58 @@ def test_the_metrics_are_those_of_the_api() -> None:
         "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution",
         "SageMakerInferenceComponentInvocationsPerCopy",
     } <= set(shapes["MetricType"]["enum"])
+
+
+class _Nothing(pulumi.runtime.Mocks):
+    def new_resource(
+        self, args: pulumi.runtime.MockResourceArgs
+    ) -> tuple[str | None, dict[str, Any]]:
+        return args.name, args.inputs
+
+    def call(
+        self, args: pulumi.runtime.MockCallArgs
+    ) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
+        return {"region": "eu-west-1"}, []
+
+
+def _options(**parent: Any) -> pulumi.ResourceOptions:
+    """Options of a component's children; `parent` are the component's own."""
+    component = pulumi.ComponentResource(
+        "test:index:Parent", "parent", None, pulumi.ResourceOptions(**parent)
+    )
+    return pulumi.ResourceOptions(parent=component)
+
+
+def test_aws_native_works_in_the_region_of_the_classic_provider() -> None:
+    async def program() -> None:
+        opts = _options()
+        own = native_options("zero", opts)
+        assert isinstance(own.provider, native.Provider)
+        assert own.parent is opts.parent
+
+    _run(program)
+
+
+def test_an_aws_native_provider_of_the_users_holds() -> None:
+    async def program() -> None:
+        opts = _options(providers=[native.Provider("mine", region="us-west-2")])
+        assert native_options("zero", opts) is opts
+
+    _run(program)
+
+
+def test_a_region_for_aws_native_in_the_settings_holds() -> None:
+    async def program() -> None:
+        opts = _options()
+        assert native_options("zero", opts) is opts
+
+    pulumi.runtime.set_all_config({"aws-native:region": "us-west-2"})
+    try:
+        _run(program)
+    finally:
+        pulumi.runtime.set_all_config({})
+
+
+def _run(program: Callable[[], Awaitable[None]]) -> None:
+    pulumi.runtime.set_mocks(_Nothing())
+    pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]

@@ -259,6 +259,21 @@ def test_every_problem_is_told_at_once() -> None:
     }
 
 
+async def test_what_decides_which_resources_there_are_must_be_known() -> None:
+    later: pulumi.Output[list[str]] = pulumi.Output.from_input([])
+    for field in ("mode", "endpoint_name", "variants", "subnet_ids", "alarm_actions", "dev",
+                  "rollback_alarm_names", "create_vpc", "tags"):  # fmt: skip
+        told = found({"variants": [VARIANT], field: later})
+        assert set(told) == {field}
+        assert "known before the update" in told[field]
+
+
+async def test_outputs_that_do_not_belong_here_are_told() -> None:
+    later = pulumi.Output.from_input("")
+    assert set(of("serverless", kms_key_arn=later, vpc_id=later)) == {"kms_key_arn", "vpc_id"}
+    assert set(of("real-time", create_vpc=True, vpc_id=later)) == {"vpc_id"}
+
+
 async def test_what_is_not_known_yet_is_passed_over() -> None:
     unknown = pulumi.Output.from_input("")
     bundle = dict.fromkeys(("name", "uri", "digest", "variant", "size", "kms_key_arn"), unknown)
