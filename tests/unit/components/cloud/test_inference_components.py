@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -172,5 +173,11 @@ def test_a_region_for_aws_native_in_the_settings_holds() -> None:
 
 
 def _run(program: Callable[[], Awaitable[None]]) -> None:
-    pulumi.runtime.set_mocks(_Nothing())
-    pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        pulumi.runtime.set_mocks(_Nothing())
+        pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
