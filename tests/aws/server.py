@@ -45,15 +45,15 @@ class Aws:
 
 
 @contextlib.contextmanager
-def serve_aws(folder: Path) -> Iterator[Aws]:
+def serve_aws(folder: Path, host: str = "127.0.0.1") -> Iterator[Aws]:
     """Runs the AWS server for the block; its output is in `folder/aws.log`, and the aws-native
     stand-in, where that is in use, keeps its store in the same folder."""
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://{host}:{port}"
     log_path = folder / "aws.log"
     with log_path.open("wb") as log:
         child = subprocess.Popen(
-            [*aws_server(), "-H", "127.0.0.1", "-p", str(port)],
+            [*aws_server(), "-H", host, "-p", str(port)],
             stdout=log,
             stderr=log,
             env={**os.environ, "PYTHONPATH": _with_additions()},
@@ -128,7 +128,9 @@ def _left(aws: Aws) -> Iterator[str]:
     for service, call, key, name in _LISTS:
         answer = getattr(aws.client(service), call)(**_NEEDS_NAMESPACE.get(service, {}))
         for item in answer.get(key) or []:
-            yield f"{service} {key} {item[name] if name else item}"
+            found = item[name] if name else item
+            if not found.startswith("/aws/service/"):  # public parameters, which are AWS's
+                yield f"{service} {key} {found}"
     for policy in aws.client("iam").list_policies(Scope="Local")["Policies"]:
         yield f"iam Policies {policy['PolicyName']}"
     budgets = aws.client("budgets").describe_budgets(AccountId=ACCOUNT)
