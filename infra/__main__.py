@@ -3,7 +3,7 @@
 import pulumi
 
 from settings import SettingsError, load_settings
-from ways import WAYS
+from ways import deploy
 
 try:
     settings = load_settings()
@@ -11,7 +11,7 @@ except SettingsError as error:
     # RunError prints the message alone: the user's settings are wrong, not the program.
     raise pulumi.RunError(str(error)) from None
 
-endpoint = WAYS[settings.way](settings)
+endpoint = deploy(settings)
 
 pulumi.export("url", endpoint.url)
 pulumi.export("health_url", endpoint.health_url)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 
+from sixways.naming import to_snake
 from sixways_bundle import Problem
 
-_WAYS = ("local",)
-_KEYS = ("way", "host", "port", "apiKey", "models")
+# Each way's own settings, beside those of all ways.
+_WAYS = {"local": ("host", "port"), "cloud": ("cloud",)}
+_KEYS = ("way", "apiKey", "models")
 _MODEL_KEYS = ("name", "source", "variant", "qualityThreshold")
 
 
@@ -39,6 +41,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 5000
     api_key: pulumi.Output[str] | None = None
+    own: dict[str, Any] = field(default_factory=dict)
+    """What stands under the way's name, as its components' inputs are spelled in Python."""
 
 
 def load_settings() -> Settings:
@@ -49,32 +53,55 @@ def load_settings() -> Settings:
     """
     config = pulumi.Config("sixways")
     stack = pulumi.get_stack()
-    problems = [
-        Problem(f"sixways:{key}", key, ", ".join(f"sixways:{k}" for k in _KEYS),
-                f"pulumi config rm sixways:{key}")
-        for key in _unknown_keys()
-    ]  # fmt: skip
+    problems = []
     way = config.get("way") or ""
     if way not in _WAYS:
         problems.append(
-            Problem(
-                "sixways:way", way, ", ".join(_WAYS), f"pulumi config set sixways:way {_WAYS[0]}"
-            )
+            Problem("sixways:way", way, ", ".join(_WAYS), "pulumi config set sixways:way local")
         )
+    keys = (*_KEYS, *(_WAYS[way] if way in _WAYS else sum(_WAYS.values(), ())))
+    problems += [
+        Problem(f"sixways:{key}", key, ", ".join(f"sixways:{k}" for k in keys),
+                f"pulumi config rm sixways:{key}")
+        for key in _unknown_keys(keys)
+    ]  # fmt: skip
     host, port = config.get("host") or "127.0.0.1", _port(config.get("port"), problems)
     models = _models(config.get("models"), problems)
+    own = _own(way, config.get(way) if way in _WAYS.get(way, ()) else None, problems)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         raise SettingsError(f"the settings of stack {stack} cannot be used:\n{lines}")
-    return Settings(way, models, host, port, config.get_secret("apiKey"))
+    return Settings(way, models, host, port, config.get_secret("apiKey"), own)
 
 
-def _unknown_keys() -> list[str]:
+def _own(way: str, text: str | None, problems: list[Problem]) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except json.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        problems.append(
+            Problem(f"sixways:{way}", text or "", "a mapping of its components' inputs",
+                    f"see infra/stacks/{way}.yaml for an example")
+        )  # fmt: skip
+        return {}
+    inputs: dict[str, Any] = _snake(found)
+    return inputs
+
+
+def _snake(value: Any, key: str = "") -> Any:
+    """Settings are spelled as Pulumi spells them; the keys of tags are the user's own."""
+    if isinstance(value, dict):
+        return {k if key == "tags" else to_snake(k): _snake(v, k) for k, v in value.items()}
+    return [_snake(item) for item in value] if isinstance(value, list) else value
+
+
+def _unknown_keys(keys: tuple[str, ...]) -> list[str]:
     """Names alone: what stands under a mistyped `apikey` is still a secret."""
     prefix = "sixways:"
     given = {k.removeprefix(prefix) for k in pulumi.runtime.config.CONFIG.get()
              if k.startswith(prefix)}  # fmt: skip
-    return sorted(given - set(_KEYS))
+    return sorted(given - set(keys))
 
 
 def _port(text: str | None, problems: list[Problem]) -> int:

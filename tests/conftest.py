@@ -88,6 +88,8 @@ def private_pulumi(folder: Path) -> dict[str, str]:
     files = StateFiles(folder)
     ensure_state(files)
     environment = full_environment(files, venv_bin())
+    # A missing plugin is the tier's to name; a test downloads nothing.
+    environment["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
     # Neither a debugger nor tracing that a developer has switched on may change what is asserted.
     for name in [name for name in os.environ if name.startswith("PULUMI_DEBUG")]:
         environment.pop(name, None)

@@ -38,7 +38,6 @@ def variables(files: StateFiles) -> dict[str, str]:
         "PULUMI_HOME": str(files.pulumi_home.absolute()),
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(files.passphrase.absolute()),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
-        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "PULUMI_DISABLE_REGISTRY_RESOLVE": "true",
     }
 

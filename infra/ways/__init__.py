@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from importlib import import_module
+from typing import Protocol, cast
 
 import pulumi
 
 from settings import Settings
-from ways import local
 
 
 class Endpoint(Protocol):
@@ -21,4 +20,6 @@ class Endpoint(Protocol):
     dashboard: pulumi.Output[str]
 
 
-WAYS: dict[str, Callable[[Settings], Endpoint]] = {"local": local.deploy}
+def deploy(settings: Settings) -> Endpoint:
+    """Deploys the stack's way. Only that way's file, and its SDK, is loaded."""
+    return cast(Endpoint, import_module(f"ways.{settings.way}").deploy(settings))

@@ -68,28 +68,15 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         )
 
     def GetRequiredPackages(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return language_pb2.GetRequiredPackagesResponse(
-            packages=[
-                plugin_pb2.PackageDependency(
-                    name=package["name"],
-                    kind="resource",
-                    version=package["version"],
-                    server=package["server"],
-                    parameterization=json_format.ParseDict(
-                        package["parameterization"], plugin_pb2.PackageParameterization()
-                    )
-                    if package["parameterization"]
-                    else None,
-                )
-                for package in self._ask(request.info, context)
-            ]
-        )
+        # None: the engine gets a plugin when a resource first needs it. Naming those of every SDK
+        # that is installed would fetch and start a cloud's plugin for a stack without a cloud.
+        return language_pb2.GetRequiredPackagesResponse()
 
     def GetProgramDependencies(self, request: Any, context: Any) -> Any:  # noqa: N802
         return language_pb2.GetProgramDependenciesResponse(
             dependencies=[
                 language_pb2.DependencyInfo(name=found["name"], version=found["version"])
-                for found in self._ask(request.info, context, "dependencies")
+                for found in self._ask(request.info, context)
             ]
         )
 
@@ -182,21 +169,17 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(problem))
             raise  # abort() has raised already; this tells the type checker.
 
-    def _ask(self, info: Any, context: Any, *question: str) -> list[packages.Package]:
+    def _ask(self, info: Any, context: Any) -> list[dict[str, str]]:
         """Ask `packages` in the environment of the program; our own needs no new process."""
         python = self._python(info, context)
-        try:
-            if python == Path(sys.executable):
-                return packages.dependencies() if question else packages.required_packages(sys.path)
-            command = [str(python), str(_HERE / "packages.py"), *question]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise ValueError(done.stderr.strip().splitlines()[-1])
-            answer: list[packages.Package] = json.loads(done.stdout)
-            return answer
-        except ValueError as problem:
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(problem))
-            raise
+        if python == Path(sys.executable):
+            return packages.dependencies()
+        command = [str(python), str(_HERE / "packages.py")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, done.stderr.strip().splitlines()[-1])
+        answer: list[dict[str, str]] = json.loads(done.stdout)
+        return answer
 
 
 def _not_here(name: str) -> Any:

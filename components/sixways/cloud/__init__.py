@@ -1,7 +1,8 @@
 """Way `cloud`: the bundle on AWS, behind SageMaker or on EC2.
 
 `sagemaker/` and `ec2/` end in an endpoint; `server_image.py` and `bundle_store.py` are what both
-serve; `monitoring.py` and `budget.py` watch them. `instances.py` and `regions.py` know what AWS has.
+serve; `monitoring.py` and `budget.py` watch them. `instances.py` and `regions.py` know what there
+is.
 
 Names are loaded when they are first used, since Pulumi's AWS SDK takes a second.
 """
