@@ -12,6 +12,7 @@ from pulumi.provider.experimental import provider as p
 
 from sixways.plugin.api_key import ApiKeyResource
 from sixways.plugin.bundle import BundleResource
+from sixways.plugin.bundle_upload import BundleUploadResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
 from sixways.plugin.resource import Call, Resource, Severity
 from sixways.plugin.values import plain, wrap
@@ -21,7 +22,12 @@ T = TypeVar("T")
 Log = Callable[[str, Severity, str, bool], None]
 """URN, severity, message, ephemeral."""
 
-RESOURCES: tuple[type[Resource], ...] = (ApiKeyResource, BundleResource, LocalEndpointResource)
+RESOURCES: tuple[type[Resource], ...] = (
+    ApiKeyResource,
+    BundleResource,
+    BundleUploadResource,
+    LocalEndpointResource,
+)
 
 
 class SixwaysProvider(p.Provider):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -84,6 +85,20 @@ class Resource(ABC):
     @abstractmethod
     def delete(self, call: Call, resource_id: str, state: Values) -> None:
         """Takes it away. Finding it already gone is success."""
+
+
+class Progress:
+    """Shows each step, at most twice a second unless the step changes."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._last = ("", 0.0)
+
+    def __call__(self, step: str, fraction: float, message: str) -> None:
+        now = time.monotonic()
+        if step != self._last[0] or now - self._last[1] > 0.5 or fraction >= 1:
+            self._last = (step, now)
+            self._call.status(f"{step} {fraction:4.0%} {message}")
 
 
 def unexpected(inputs: Mapping[str, Any], accepted: Collection[str]) -> list[Problem]:
