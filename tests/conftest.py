@@ -42,10 +42,17 @@ def aws_server() -> list[str]:
     return shlex.split(os.environ.get("SIXWAYS_AWS_SERVER", "moto_server"))
 
 
+def _missing_for_host() -> str | None:
+    from tests.host.machine import missing
+
+    return missing()
+
+
 # Each tier's question: what is missing here? None: nothing.
 TIERS: dict[str, Callable[[], str | None]] = {
     "engine": _missing_for_engine,
     "aws": _missing_for_aws,
+    "host": _missing_for_host,
 }
 
 

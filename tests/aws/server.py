@@ -126,7 +126,7 @@ _IS_GONE = {"terminated", "shutting-down", "deleted", "deleting"}
 
 def _left(aws: Aws) -> Iterator[str]:
     for service, call, key, name in _LISTS:
-        answer = getattr(aws.client(service), call)(**_NEEDS_NAMESPACE.get(service, {}))
+        answer = _all(aws.client(service), call, **_NEEDS_NAMESPACE.get(service, {}))
         for item in answer.get(key) or []:
             found = item[name] if name else item
             if not found.startswith("/aws/service/"):  # public parameters, which are AWS's
@@ -151,6 +151,13 @@ def _left(aws: Aws) -> Iterator[str]:
         if state["KeyManager"] == "CUSTOMER" and state["KeyState"] != "PendingDeletion":
             yield f"kms Keys {key['KeyId']}"
     yield from _left_in_ec2(aws.client("ec2"))
+
+
+def _all(client: Any, call: str, **given: Any) -> Any:
+    """The whole answer, of all its pages."""
+    if client.can_paginate(call):
+        return client.get_paginator(call).paginate(**given).build_full_result()
+    return getattr(client, call)(**given)
 
 
 def _left_in_ec2(ec2: Any) -> Iterator[str]:

@@ -238,7 +238,8 @@ def _assert_rights(aws: Aws, outputs: dict[str, Any]) -> None:
 
 
 def _parameter(aws: Aws) -> dict[str, Any]:
-    found = aws.client("ssm").describe_parameters()["Parameters"]
+    pages = aws.client("ssm").get_paginator("describe_parameters").paginate()
+    found = pages.build_full_result()["Parameters"]
     (own,) = [parameter for parameter in found if not parameter["Name"].startswith("/aws/")]
     return dict(own)
 

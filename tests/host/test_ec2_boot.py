@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sixways_bundle.store import upload
 
 import sixways
 from sixways.cloud.ec2.boot import Boot, Model
 from sixways.server.files import MAX_BODY_BYTES, keys_file
 from sixways_bundle.build import Request
+from sixways_bundle.store import upload
 from sixways_bundle.worker import build_in_child
 from tests.aws.server import CREDENTIALS, REGION, Aws, serve_aws
 from tests.aws.wheel import build_wheel

@@ -1,4 +1,4 @@
-"""Python loads a module of this name when it starts: what the AWS server has to know beyond moto."""
+"""Python loads a module of this name when it starts: what the server has to know beyond moto."""
 
 import over_tls  # noqa: F401
 import scaling_groups  # noqa: F401
