@@ -46,11 +46,18 @@ def _missing_for_image() -> str | None:
     return None if shutil.which("podman") else "podman is not on PATH"
 
 
+def _missing_for_host() -> str | None:
+    from tests.host.machine import missing
+
+    return missing()
+
+
 # Each tier's question: what is missing here? None: nothing.
 TIERS: dict[str, Callable[[], str | None]] = {
     "engine": _missing_for_engine,
     "aws": _missing_for_aws,
     "image": _missing_for_image,
+    "host": _missing_for_host,
 }
 
 
