@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pulumi
@@ -142,42 +140,30 @@ def _options(**parent: Any) -> pulumi.ResourceOptions:
     return pulumi.ResourceOptions(parent=component)
 
 
-def test_aws_native_works_in_the_region_of_the_classic_provider() -> None:
-    async def program() -> None:
-        opts = _options()
-        own = native_options("zero", opts)
-        assert isinstance(own.provider, native.Provider)
-        assert own.parent is opts.parent
-
-    _run(program)
-
-
-def test_an_aws_native_provider_of_the_users_holds() -> None:
-    async def program() -> None:
-        opts = _options(providers=[native.Provider("mine", region="us-west-2")])
-        assert native_options("zero", opts) is opts
-
-    _run(program)
+async def test_aws_native_works_in_the_region_of_the_classic_provider() -> None:
+    pulumi.runtime.set_mocks(_Nothing())
+    opts = _options()
+    own = native_options("zero", opts)
+    assert isinstance(own.provider, native.Provider)
+    assert await own.provider.urn.future()
+    assert own.parent is opts.parent
 
 
-def test_a_region_for_aws_native_in_the_settings_holds() -> None:
-    async def program() -> None:
-        opts = _options()
-        assert native_options("zero", opts) is opts
+async def test_an_aws_native_provider_of_the_users_holds() -> None:
+    pulumi.runtime.set_mocks(_Nothing())
+    mine = native.Provider("mine", region="us-west-2")
+    opts = _options(providers=[mine])
+    assert native_options("zero", opts) is opts
+    assert await mine.urn.future()
 
+
+async def test_a_region_for_aws_native_in_the_settings_holds() -> None:
+    pulumi.runtime.set_mocks(_Nothing())
     pulumi.runtime.set_all_config({"aws-native:region": "us-west-2"})
     try:
-        _run(program)
+        opts = _options()
+        assert native_options("zero", opts) is opts
+        assert opts.parent is not None
+        assert await opts.parent.urn.future()
     finally:
         pulumi.runtime.set_all_config({})
-
-
-def _run(program: Callable[[], Awaitable[None]]) -> None:
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        pulumi.runtime.set_mocks(_Nothing())
-        pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
