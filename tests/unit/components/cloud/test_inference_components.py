@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pulumi
-import pulumi_aws_native as native
 import pytest
 from botocore.loaders import Loader
 
@@ -120,50 +119,27 @@ def test_the_metrics_are_those_of_the_api() -> None:
     } <= set(shapes["MetricType"]["enum"])
 
 
-class _Nothing(pulumi.runtime.Mocks):
-    def new_resource(
-        self, args: pulumi.runtime.MockResourceArgs
-    ) -> tuple[str | None, dict[str, Any]]:
-        return args.name, args.inputs
+class _Parent:
+    """A component, as far as its providers go."""
 
-    def call(
-        self, args: pulumi.runtime.MockCallArgs
-    ) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
-        return {"region": "eu-west-1"}, []
+    def __init__(self, provider: object = None) -> None:
+        self._provider = provider
+
+    def get_provider(self, member: str) -> object:
+        return self._provider if member.startswith("aws-native:") else None
 
 
-def _options(**parent: Any) -> pulumi.ResourceOptions:
-    """Options of a component's children; `parent` are the component's own."""
-    component = pulumi.ComponentResource(
-        "test:index:Parent", "parent", None, pulumi.ResourceOptions(**parent)
-    )
-    return pulumi.ResourceOptions(parent=component)
-
-
-async def test_aws_native_works_in_the_region_of_the_classic_provider() -> None:
-    pulumi.runtime.set_mocks(_Nothing())
-    opts = _options()
-    own = native_options("zero", opts)
-    assert isinstance(own.provider, native.Provider)
-    assert await own.provider.urn.future()
-    assert own.parent is opts.parent
-
-
-async def test_an_aws_native_provider_of_the_users_holds() -> None:
-    pulumi.runtime.set_mocks(_Nothing())
-    mine = native.Provider("mine", region="us-west-2")
-    opts = _options(providers=[mine])
+def test_an_aws_native_provider_of_the_users_holds() -> None:
+    parent: Any = _Parent("theirs")
+    opts = pulumi.ResourceOptions(parent=parent)
     assert native_options("zero", opts) is opts
-    assert await mine.urn.future()
 
 
-async def test_a_region_for_aws_native_in_the_settings_holds() -> None:
-    pulumi.runtime.set_mocks(_Nothing())
+def test_a_region_for_aws_native_in_the_settings_holds() -> None:
+    parent: Any = _Parent()
+    opts = pulumi.ResourceOptions(parent=parent)
     pulumi.runtime.set_all_config({"aws-native:region": "us-west-2"})
     try:
-        opts = _options()
         assert native_options("zero", opts) is opts
-        assert opts.parent is not None
-        assert await opts.parent.urn.future()
     finally:
         pulumi.runtime.set_all_config({})
