@@ -196,5 +196,7 @@ def _in(part: str, problems: Iterable[Problem]) -> list[Problem]:
 
 
 def _setting(part: str, field: str) -> str:
+    if ":" in field:  # a setting of the provider's
+        return field
     path = re.sub(r"[a-z0-9_]+", lambda match: to_camel(match.group()), field)
     return f"sixways:cloud.{path if path.startswith('slo') else f'{part}.{path}'}"

@@ -122,10 +122,11 @@ def test_every_wrong_setting_is_named_at_once_and_nothing_is_created(
         use(stack, wrong)
         done = stack.up(check=False)
         assert done.returncode != 0
-        for field in ("region", "slo.latencyMs", "monitoring.emails[0]", "budget.limitUsd",
+        for field in ("slo.latencyMs", "monitoring.emails[0]", "budget.limitUsd",
                       "store.noncurrentDays", "sagemaker.asynchronous",
                       "sagemaker.deployment.size", "sagemaker.variants[0].model",
                       "sagemaker.variants[0].instanceCount"):  # fmt: skip
             assert f"sixways:cloud.{field}" in done.stdout, done.stdout
+        assert "aws:region: 'mars-north-1' is not accepted" in done.stdout
         assert [r["type"] for r in stack.resources()] in ([], ["pulumi:pulumi:Stack"])
     assert aws.left() == []
