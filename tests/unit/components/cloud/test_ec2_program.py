@@ -47,9 +47,12 @@ class _Mocks(pulumi.runtime.Mocks):
         }
         return f"{args.name}-id", {**computed, **args.inputs}
 
-    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+    def call(
+        self, args: pulumi.runtime.MockCallArgs
+    ) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
         self.asked.append({"token": args.token, **args.args})
-        return {"names": ["eu-west-1a", "eu-west-1b", "eu-west-1c"], "insecureValue": "ami-1"}
+        zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"]
+        return {"names": zones, "insecureValue": "ami-1"}, []
 
     def kinds(self) -> set[str]:
         return {kind for kind, _, _ in self.made}
@@ -67,10 +70,11 @@ def run() -> Run:
     """Runs a program with one endpoint; returns what it registered, and its outputs."""
 
     def program(**changes: Any) -> tuple[_Mocks, dict[str, Any]]:
-        mocks, outputs = _Mocks(), {}
+        mocks = _Mocks()
+        outputs: dict[str, Any] = {}
         pulumi.runtime.set_mocks(mocks, project="shop", stack="test", preview=False)
 
-        @pulumi.runtime.test
+        @pulumi.runtime.test  # type: ignore[untyped-decorator]
         def registered() -> pulumi.Output[Any]:
             from sixways.cloud.ec2.endpoint import Ec2Endpoint
 
