@@ -109,6 +109,16 @@ def test_a_gateway_stands_in_each_zone_unless_it_is_for_trying_out(run: Run) -> 
     assert mocks.one("aws:autoscaling/group:Group")["minSize"] == 1
 
 
+def test_numbers_may_be_known_only_later(run: Run) -> None:
+    later = pulumi.Output.from_input
+    mocks, _ = run(min_size=later(3), request_seconds=later(60.5), api_key=None, **_VPC)
+    group = mocks.one("aws:autoscaling/group:Group")
+    assert (group["minSize"], group["maxSize"]) == (3, 6)
+    assert mocks.one("aws:lb/loadBalancer:LoadBalancer")["idleTimeout"] == 71
+    assert mocks.one("aws:lb/targetGroup:TargetGroup")["deregistrationDelay"] == 61
+    assert "sixways:index:ApiKey" in mocks.kinds()
+
+
 def test_the_image_follows_the_architecture(run: Run) -> None:
     asked = [call["name"] for call in run(**_VPC)[0].asked if "name" in call]
     assert asked == ["/aws/service/debian/release/12/latest/arm64"]
