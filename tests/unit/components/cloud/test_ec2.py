@@ -114,6 +114,7 @@ def test_inputs_that_can_be_used(changes: dict[str, Any]) -> None:
         ({"kms_key_arn": "alias/x"}, "kms_key_arn", "not of an alias"),
         ({"ami_id": "ami-0123456789", "ami_parameter": "/x"}, "ami_parameter", "remove"),
         ({"instance_typ": "x"}, "instance_typ", "instance_type"),
+        ({"internal": pulumi.Output.from_input(True)}, "internal", "a plain value"),
     ],
 )  # fmt: skip
 def test_inputs_that_cannot_be_used_are_named(
