@@ -10,7 +10,7 @@ import pytest
 
 from sixways_bundle import Manifest
 from sixways_bundle.build import Request, build
-from tests.aws.sagemaker_memory import remembering
+from tests.aws.sagemaker_memory import SageMakerMemory
 from tests.aws.server import Aws
 from tests.aws.wheel import ROOT, build_wheel, environment_with
 from tests.engine.deployment import MINILM
@@ -33,7 +33,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_the_example_runs_from_the_wheel_alone(
-    aws: Aws, aws_env: dict[str, str], repository: Path
+    aws: Aws, memory: SageMakerMemory, aws_env: dict[str, str], repository: Path
 ) -> None:
     bundle = build(
         Request(name="minilm", source=MINILM["source"], variants=(MINILM["variant"],))
@@ -44,15 +44,14 @@ def test_the_example_runs_from_the_wheel_alone(
     environment["PATH"] = f"{repository / 'venv' / 'bin'}:{environment['PATH']}"
     for name in ("PULUMI_AWS_PYTHON", "PULUMI_AWS_NATIVE_PYTHON"):
         environment.setdefault(name, sys.executable)
-    with remembering(aws.url) as memory:
-        environment["AWS_ENDPOINT_URL"] = memory.url
-        with Stack(repository, environment, name="prod", timeout_s=600) as stack:
-            stack.config(image=IMAGE, bundle=str(bundle), digest=digest, email="team@example.com")
-            stack.up("--skip-preview")
-            outputs = stack.outputs()
-            assert outputs["endpoint_name"] == "search-prod-search"
-            assert outputs["digest"] == digest
-            found = aws.client("sagemaker").describe_endpoint(EndpointName="search-prod-search")
-            assert found["EndpointStatus"] == "InService"
-            stack.up("--expect-no-changes")
-        assert aws.left() == []
+    environment["AWS_ENDPOINT_URL"] = memory.url
+    with Stack(repository, environment, name="prod", timeout_s=600) as stack:
+        stack.config(image=IMAGE, bundle=str(bundle), digest=digest, email="team@example.com")
+        stack.up("--skip-preview")
+        outputs = stack.outputs()
+        assert outputs["endpoint_name"] == "search-prod-search"
+        assert outputs["digest"] == digest
+        found = aws.client("sagemaker").describe_endpoint(EndpointName="search-prod-search")
+        assert found["EndpointStatus"] == "InService"
+        stack.up("--expect-no-changes")
+    assert aws.left() == []

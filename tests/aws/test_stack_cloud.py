@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.aws.sagemaker_memory import remembering
+from tests.aws.sagemaker_memory import SageMakerMemory
 from tests.aws.server import Aws
 from tests.engine.pulumi_stack import Stack
 
@@ -52,15 +52,12 @@ def stack_cloud(folder: Path, env: dict[str, str]) -> Iterator[Stack]:
 
 
 def test_the_stack_comes_up_changes_its_instances_and_leaves_nothing(
-    aws: Aws, aws_env: dict[str, str], tmp_path: Path
+    aws: Aws, memory: SageMakerMemory, aws_env: dict[str, str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "checkout"
     folder.mkdir()
     sagemaker = aws.client("sagemaker")
-    with (
-        remembering(aws.url) as memory,
-        stack_cloud(folder, {**aws_env, "AWS_ENDPOINT_URL": memory.url}) as stack,
-    ):
+    with stack_cloud(folder, {**aws_env, "AWS_ENDPOINT_URL": memory.url}) as stack:
         use(stack, settings(budget={"limitUsd": 500, "emails": ["team@example.com"]}))
         stack.up()
         outputs = stack.outputs()
