@@ -10,12 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sixways.api_key import ApiKey, ApiKeyArgs
     from sixways.bundle import Bundle, BundleArgs
     from sixways.local.endpoint import LocalEndpoint, LocalEndpointArgs, ServedModelArgs
 
 __version__ = "0.1.0"
 
 _WHERE = {
+    "ApiKey": "sixways.api_key",
+    "ApiKeyArgs": "sixways.api_key",
     "Bundle": "sixways.bundle",
     "BundleArgs": "sixways.bundle",
     "LocalEndpoint": "sixways.local.endpoint",
@@ -24,6 +27,8 @@ _WHERE = {
 }
 
 __all__ = [
+    "ApiKey",
+    "ApiKeyArgs",
     "Bundle",
     "BundleArgs",
     "LocalEndpoint",
