@@ -27,7 +27,7 @@ from sixways.cloud.sagemaker.surroundings import Surroundings
 from sixways.cloud.sagemaker.variants import create_model
 from sixways.observability.cloudwatch import create_alarm, sagemaker_slo_alarms
 from sixways.observability.slo import Slo
-from sixways.plugin.local_endpoint import bundle_digest
+from sixways.endpoint import bundle_digest
 
 __all__ = [
     "SageMakerAsyncArgs",
