@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -55,3 +56,16 @@ def test_the_example_runs_from_the_wheel_alone(
         assert found["EndpointStatus"] == "InService"
         stack.up("--expect-no-changes")
     assert aws.left() == []
+
+
+def test_the_program_of_the_readme_is_accepted(
+    aws: Aws, aws_env: dict[str, str], project: Path
+) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    program = next(block for block in blocks if "SageMakerEndpoint" in block)
+    bundle = f'Bundle("minilm", {{"source": {MINILM["source"]!r}}})'
+    (project / "__main__.py").write_text(
+        f"from sixways import Bundle\nIMAGE = {IMAGE!r}\nbundle = {bundle}\n{program}"
+    )
+    with Stack(project, aws_env) as stack:
+        assert "SageMakerEndpoint search create" in stack.preview().stdout

@@ -17,8 +17,8 @@ from sixways.cloud.ec2.problems import problems
 from sixways.cloud.ec2.role import machine_policy, trust_policy
 from sixways.cloud.instances import instance
 from sixways.cloud.network import CIDR, Network, create_network
-from sixways.plugin.api_key import sha256
 from sixways.endpoint import bundle_digest
+from sixways.plugin.api_key import sha256
 from sixways.server.files import DRAIN_SECONDS, MAX_BODY_BYTES, REQUEST_SECONDS, keys_file
 
 __all__ = ["Ec2Endpoint", "Ec2EndpointArgs", "Ec2ModelArgs", "problems"]
