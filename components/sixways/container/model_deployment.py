@@ -119,8 +119,8 @@ class ModelDeployment(pulumi.ComponentResource):
         args = self._args
         if by_tag(args.get("image")):
             pulumi.log.warn(
-                f"image: {args['image']} is a tag, which can be moved to another image: pods of one "
-                "deployment may differ. Use REPOSITORY@sha256:DIGEST (ServerImage.image_uri)",
+                f"image: {args['image']} is a tag, which can be moved to another image: pods of "
+                "one deployment may differ. Use REPOSITORY@sha256:DIGEST (ServerImage.image_uri)",
                 self,
             )
         ranges = args.get("source_ranges")
@@ -214,7 +214,7 @@ def _optional(args: ModelDeploymentArgs) -> Iterator[tuple[str, str, str]]:
         yield "monitoring.rules", "PrometheusRule", "the Prometheus operator"
 
 
-def _urns(objects: Sequence[Any]) -> pulumi.Output[list[str]]:
+def _urns(objects: Sequence[Any]) -> pulumi.Output[Any]:
     """The URNs of a chart's objects; one of a kind that the SDK does not know comes as its URN."""
     return pulumi.Output.all(*(getattr(found, "urn", found) for found in objects))
 
