@@ -298,7 +298,7 @@ def test_no_container_may_do_more_than_it_must(tmp_path: Path) -> None:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
-        assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+        assert "tmp" in {mount["name"] for mount in container["volumeMounts"]}
 
 
 def test_gpus_are_asked_for_and_their_nodes_taint_is_tolerated(tmp_path: Path) -> None:
