@@ -21,9 +21,10 @@ def name() -> Iterator[str]:
 
 @pytest.fixture
 def namespace() -> Iterator[str]:
-    """An empty namespace of the test's own."""
+    """An empty namespace of the test's own; its pods must be restricted ones."""
     unique = f"test-{secrets.token_hex(3)}"
     kubectl("create", "namespace", unique)
+    kubectl("label", "namespace", unique, "pod-security.kubernetes.io/enforce=restricted")
     yield unique
     kubectl("delete", "namespace", unique, "--ignore-not-found", "--timeout=120s")
 

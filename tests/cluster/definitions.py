@@ -52,13 +52,14 @@ def installed_definitions() -> Iterator[None]:
             kubectl("apply", "--server-side", "-f", str(file))
         for name in NAMES:
             kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
-        kinds = ("scaledobjects", "httproutes", "servicemonitors", "prometheusrules")
-        until("they are served",
-              lambda: set(kinds) <= {line.partition(".")[0] for line in
-                                     kubectl("api-resources", "-o", "name").splitlines()})  # fmt: skip
+        until("they are served", lambda: set(NAMES) <= set(_served()))
         yield
     finally:
         kubectl("delete", "crd", *NAMES, "--ignore-not-found")
+
+
+def _served() -> list[str]:
+    return kubectl("api-resources", "--cached=false", "-o", "name").split()
 
 
 def _from_module(module: str, path: str) -> Path:

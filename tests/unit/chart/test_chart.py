@@ -220,7 +220,11 @@ def test_what_the_cluster_does_not_know_is_left_out(tmp_path: Path) -> None:
     shown = render(tmp_path, _EVERYTHING)
     assert shown.error == ""
     assert shown.kinds == sorted([*_ALWAYS, "ConfigMap", "Ingress"])
-    assert shown.one("Deployment")["spec"]["replicas"] == 3, "nothing scales: it needs a number"
+    deployment = shown.one("Deployment")
+    assert deployment["spec"]["replicas"] == 3, "nothing scales: it needs a number"
+    assert deployment["metadata"]["annotations"] == {
+        "sixways/left-out": "ScaledObject,HTTPRoute,ServiceMonitor,PrometheusRule"
+    }
 
 
 def test_what_the_cluster_knows_is_there(tmp_path: Path) -> None:
@@ -229,6 +233,7 @@ def test_what_the_cluster_knows_is_there(tmp_path: Path) -> None:
         [*_ALWAYS, "ConfigMap", "Gateway", "HTTPRoute", "Ingress", "PrometheusRule", "ScaledObject",
          "ServiceMonitor"]
     )  # fmt: skip
+    assert "annotations" not in shown.one("Deployment")["metadata"]
 
 
 def test_both_fronts_end_tls(tmp_path: Path) -> None:

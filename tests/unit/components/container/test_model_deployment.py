@@ -148,12 +148,21 @@ def test_what_is_left_out_is_left_to_the_chart() -> None:
         "image": {"reference": _LEAST["image"]},
         "models": [{"name": "minilm", "digest": _DIGEST, "s3": _URI}],
         "apiKeys": {"existingSecret": "embedder-keys"},
+        "annotations": {"pulumi.com/timeoutSeconds": "2100"},
     }
 
 
 def test_request_and_limit_of_a_pod_are_the_same() -> None:
     values = chart_values(cast(ModelDeploymentArgs, {**_LEAST, "memory": "4Gi"}), "k")
     assert values["resources"] == {"requests": {"memory": "4Gi"}, "limits": {"memory": "4Gi"}}
+
+
+def test_pulumi_waits_as_long_as_all_pods_may_take_to_start() -> None:
+    args = {**_LEAST, "autoscaling": {"max_replicas": 5}, "startup_seconds": 1200}
+    values = chart_values(cast(ModelDeploymentArgs, args), "k")
+    assert values["annotations"] == {"pulumi.com/timeoutSeconds": "6300"}
+    values = chart_values(cast(ModelDeploymentArgs, {**_LEAST, "autoscaling": {}}), "k")
+    assert values["annotations"] == {"pulumi.com/timeoutSeconds": "6300"}
 
 
 @pytest.mark.parametrize(
