@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 import yaml
+from starlette.routing import Route
 
 import sixways
-from sixways_server.auth import OPEN_PATHS
+from sixways_server.app import create_app
+from sixways_server.auth import OPEN_PATHS, KeyStore
 from sixways_server.config import ServerConfig
+from sixways_server.metrics import Metrics
+from sixways_server.registry import Registry
 from sixways_server.sagemaker import configuration
 from tests.unit.chart.rendered import CHART, CRDS, DIGEST, HEX, IMAGE, render
 
@@ -103,8 +107,6 @@ def test_the_server_understands_its_environment(tmp_path: Path) -> None:
 
 
 def test_the_keys_file_is_one_the_server_reads(tmp_path: Path) -> None:
-    from sixways_server.auth import KeyStore
-
     shown = render(tmp_path, {})
     path = tmp_path / "keys.json"
     path.write_text(shown.one("Secret")["stringData"]["keys.json"])
@@ -244,6 +246,28 @@ def test_both_fronts_end_tls(tmp_path: Path) -> None:
     (listener,) = shown.one("Gateway")["spec"]["listeners"]
     assert (listener["protocol"], listener["tls"]["mode"]) == ("HTTPS", "Terminate")
     assert shown.one("HTTPRoute")["spec"]["parentRefs"] == [{"name": "demo"}]
+
+
+def test_both_fronts_let_every_route_of_the_server_through_but_for_metrics(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text('{"keys": []}')
+    app = create_app(
+        Registry([]), KeyStore(keys), Metrics(), max_body_bytes=1, max_inputs=1, with_graphql=True
+    )
+    routes = {route.path for route in app.routes if isinstance(route, Route)}
+    shown = render(tmp_path, {**_EVERYTHING, "server": {"graphql": True}}, crds=CRDS)
+    ingress = shown.one("Ingress")["spec"]["rules"][0]["http"]["paths"]
+    rules = shown.one("HTTPRoute")["spec"]["rules"]
+    assert max(len(rule["matches"]) for rule in rules) <= 8
+    matches = [match["path"] for rule in rules for match in rule["matches"]]
+    for allowed in (
+        {(entry["path"], entry["pathType"] == "Prefix") for entry in ingress},
+        {(path["value"], path["type"] == "PathPrefix") for path in matches},
+    ):
+        through = {route for route in routes for path, below in allowed
+                   if route == path or (below and route.startswith(f"{path}/"))}  # fmt: skip
+        assert routes - through == {"/metrics"}
+        assert {path for path, _ in allowed} <= {*routes, "/v1"}, "and nothing that is no route"
 
 
 def test_a_gateway_that_exists_is_used(tmp_path: Path) -> None:
