@@ -165,21 +165,37 @@ def test_an_autoscaler_looks_at_cpu_and_queue_and_owns_the_number_of_pods(
     shop: Shop, project: Path, pulumi_env: dict[str, str]
 ) -> None:
     name = shop.name
-    shop.wants(
-        {**_LEAST, "autoscaling": {"min_replicas": 2, "max_replicas": 4, "queue_depth": 4},
-         "image": f"{_REPOSITORY}:1", "service_type": "ClusterIP",
-         "kubeconfig": Path(os.environ["KUBECONFIG"]).read_text()}
-    )  # fmt: skip
+    common = {**_LEAST, "service_type": "ClusterIP", "image": f"{_REPOSITORY}:1",
+              "kubeconfig": Path(os.environ["KUBECONFIG"]).read_text()}  # fmt: skip
+    scaling = {"min_replicas": 3, "max_replicas": 6, "queue_depth": 4}
     pulumi_env.pop("KUBECONFIG")  # the component's own input leads to the cluster
+    shop.wants(common)
     with Stack(project, pulumi_env) as stack:
         up = stack.up("--skip-preview").stdout
         assert f"image: {_REPOSITORY}:1 is a tag, which can be moved" in up
         assert stack.outputs()["url"] == f"http://{name}.{name}.svc:5000"
-        metrics = get("hpa", name, "-n", name)["spec"]["metrics"]
-        assert {metric["type"] for metric in metrics} == {"Resource", "Pods"}
-        until("the autoscaler has set its minimum",
-              lambda: get("deployment", name, "-n", name)["spec"]["replicas"] == 2)  # fmt: skip
+        # As the input's description says; else the pods would drop to one for a moment.
+        kubectl("scale", "deployment", name, "-n", name, "--replicas=4")
+        shop.wants({**common, "autoscaling": scaling})
+        with watching("deployment", name, name) as seen:
+            stack.up("--skip-preview")
+            metrics = get("hpa", name, "-n", name)["spec"]["metrics"]
+            assert {metric["type"] for metric in metrics} == {"Resource", "Pods"}
+            until(
+                "the autoscaler has seen the pods",
+                lambda: get("hpa", name, "-n", name)["status"].get("currentReplicas", 0) >= 3,
+            )
+        assert min(state["spec"]["replicas"] for state in seen.states) >= 3
+        shop.wants({**common, "autoscaling": {**scaling, "min_replicas": 5, "max_replicas": 5}})
+        stack.up("--skip-preview")
+        until("the autoscaler has set the number",
+              lambda: get("deployment", name, "-n", name)["spec"]["replicas"] == 5)  # fmt: skip
         stack.up("--expect-no-changes", "--skip-preview")
+
+        shop.wants({**common, "replicas": 5})
+        stack.up("--skip-preview")
+        assert get("deployment", name, "-n", name)["spec"]["replicas"] == 5
+        assert "HorizontalPodAutoscaler" not in kinds(name)
 
 
 def test_what_the_cluster_does_not_know_is_left_out_and_comes_once_it_does(
