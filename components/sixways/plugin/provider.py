@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from pulumi.provider.experimental import provider as p
 
+from sixways.plugin.api_key import ApiKeyResource
 from sixways.plugin.bundle import BundleResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
 from sixways.plugin.resource import Call, Resource, Severity
@@ -20,7 +21,7 @@ T = TypeVar("T")
 Log = Callable[[str, Severity, str, bool], None]
 """URN, severity, message, ephemeral."""
 
-RESOURCES: tuple[type[Resource], ...] = (BundleResource, LocalEndpointResource)
+RESOURCES: tuple[type[Resource], ...] = (ApiKeyResource, BundleResource, LocalEndpointResource)
 
 
 class SixwaysProvider(p.Provider):

@@ -1,0 +1,1 @@
+"""A host's files, read by the tools that they are for."""
