@@ -1,0 +1,31 @@
+"""Way `container`: the bundle on Kubernetes, by one Helm chart.
+
+`model_deployment.py` installs the chart on any cluster, `eks.py` makes a cluster on AWS. The chart
+itself is `charts/sixways-server` of the repository; the wheel carries it beside this file.
+
+Names are loaded when they are first used, since Pulumi's Kubernetes SDK takes seconds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sixways.container.model_deployment import ModelDeployment, ModelDeploymentArgs
+
+_WHERE = {
+    "ModelDeployment": "model_deployment",
+}
+_WHERE |= {f"{name}Args": module for name, module in _WHERE.items()}
+
+__all__ = [
+    "ModelDeployment",
+    "ModelDeploymentArgs",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
