@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import time
 import urllib.request
@@ -52,7 +53,11 @@ def serve_aws(folder: Path) -> Iterator[Aws]:
     log_path = folder / "aws.log"
     with log_path.open("wb") as log:
         child = subprocess.Popen(
-            [*aws_server(), "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
+            [*aws_server(), "-H", "127.0.0.1", "-p", str(port)],
+            stdout=log,
+            stderr=log,
+            # AWS's own policies, which roles get attached.
+            env={**os.environ, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"},
         )
         try:
             _wait(url, child, log_path)
@@ -96,6 +101,7 @@ _LISTS: tuple[tuple[str, str, str, str | None], ...] = (
     ("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
     ("cloudwatch", "list_dashboards", "DashboardEntries", "DashboardName"),
     ("ecr", "describe_repositories", "repositories", "repositoryName"),
+    ("eks", "list_clusters", "clusters", None),
     ("elbv2", "describe_load_balancers", "LoadBalancers", "LoadBalancerName"),
     ("elbv2", "describe_target_groups", "TargetGroups", "TargetGroupName"),
     ("iam", "list_instance_profiles", "InstanceProfiles", "InstanceProfileName"),
