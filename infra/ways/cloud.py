@@ -9,9 +9,7 @@ from dataclasses import replace
 
 import pulumi
 
-from settings import ModelSettings, Settings
-from sixways import Bundle
-from sixways.bundle import BundleArgs
+from settings import Settings
 from sixways.cloud import (
     BundleStore,
     CloudMonitoring,
@@ -20,6 +18,7 @@ from sixways.cloud import (
     SageMakerEndpoint,
     ServerImage,
 )
+from ways.bundles import bundle_of
 from ways.cloud_settings import Made, Parts
 
 
@@ -32,7 +31,7 @@ def deploy(settings: Settings) -> SageMakerEndpoint | Ec2Endpoint:
     parts = Parts(settings)
     parts.refuse()
 
-    bundles = {model.name: _bundle(model) for model in settings.models}
+    bundles = {model.name: bundle_of(model) for model in settings.models}
     store = BundleStore("models", parts.store({n: (b.path, b.digest) for n, b in bundles.items()}))
     made = Made(
         pulumi.Output.from_input(""), store.uris, store.archive_uris, store.digests,
@@ -57,10 +56,3 @@ def deploy(settings: Settings) -> SageMakerEndpoint | Ec2Endpoint:
     if parts.has("budget"):
         MonthlyBudget("budget", parts.own("budget"))
     return endpoint
-
-
-def _bundle(model: ModelSettings) -> Bundle:
-    args = BundleArgs(source=model.source, name=model.name, variants=[model.variant])
-    if model.quality_threshold is not None:
-        args["quality_threshold"] = model.quality_threshold
-    return Bundle(model.name, args)
