@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sixways.bundle import Bundle, BundleArgs
+    from sixways.local.container import LocalContainer, LocalContainerArgs
     from sixways.local.endpoint import LocalEndpoint, LocalEndpointArgs, ServedModelArgs
 
 __version__ = "0.1.0"
@@ -18,6 +19,8 @@ __version__ = "0.1.0"
 _WHERE = {
     "Bundle": "sixways.bundle",
     "BundleArgs": "sixways.bundle",
+    "LocalContainer": "sixways.local.container",
+    "LocalContainerArgs": "sixways.local.container",
     "LocalEndpoint": "sixways.local.endpoint",
     "LocalEndpointArgs": "sixways.local.endpoint",
     "ServedModelArgs": "sixways.local.endpoint",
@@ -26,6 +29,8 @@ _WHERE = {
 __all__ = [
     "Bundle",
     "BundleArgs",
+    "LocalContainer",
+    "LocalContainerArgs",
     "LocalEndpoint",
     "LocalEndpointArgs",
     "ServedModelArgs",
