@@ -90,7 +90,9 @@ class _Docker(pulumi.runtime.Mocks):
             more = {"key": _KEY, "sha256": hashlib.sha256(_KEY.encode()).hexdigest()}
         return f"{args.name}-id", {**args.inputs, **more}
 
-    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+    def call(
+        self, args: pulumi.runtime.MockCallArgs
+    ) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
         raise AssertionError(args.token)
 
 
