@@ -10,10 +10,23 @@ from typing import Any
 import pulumi
 
 from sixways.naming import to_snake
+from sixways.plugin.api_key import KEY
 from sixways_bundle import Problem
 
 # Each way's own settings, beside those of all ways.
-_WAYS = {"local": ("host", "port"), "cloud": ("cloud",)}
+_WAYS = {
+    "local": ("host", "port", "runtime", "docker"),
+    "cloud": ("cloud",),
+    "container": ("container", "registryPassword"),
+}
+# Where a way's mapping of its components' inputs stands.
+_OWN = {"local": "docker", "cloud": "cloud", "container": "container"}
+_RUNTIMES = ("process", "docker")
+# What stands below these is spelled by others: it is left as it is.
+_OTHERS = (
+    "addonVersions", "annotations", "buildArgs", "bundles", "env", "environment", "labels",
+    "nodeSelector", "serviceAccountAnnotations", "serviceAnnotations", "tags", "values",
+)  # fmt: skip
 _KEYS = ("way", "apiKey", "models")
 _MODEL_KEYS = ("name", "source", "variant", "qualityThreshold")
 
@@ -40,9 +53,12 @@ class Settings:
     models: tuple[ModelSettings, ...]
     host: str = "127.0.0.1"
     port: int = 5000
+    runtime: str = "process"
+    """Of way `local`: `process` or `docker`."""
     api_key: pulumi.Output[str] | None = None
+    registry_password: pulumi.Output[str] | None = None
     own: dict[str, Any] = field(default_factory=dict)
-    """What stands under the way's name, as its components' inputs are spelled in Python."""
+    """The way's mapping of its components' inputs, as they are spelled in Python."""
 
 
 def load_settings() -> Settings:
@@ -67,11 +83,21 @@ def load_settings() -> Settings:
     ]  # fmt: skip
     host, port = config.get("host") or "127.0.0.1", _port(config.get("port"), problems)
     models = _models(config.get("models"), problems)
-    own = _own(way, config.get(way) if way in _WAYS.get(way, ()) else None, problems)
+    own = _own(way, config.get(_OWN[way]) if way in _OWN else None, problems)
+    runtime = config.get("runtime") or "process"
+    if runtime not in _RUNTIMES:
+        problems.append(
+            Problem("sixways:runtime", runtime, ", ".join(_RUNTIMES),
+                    "pulumi config set sixways:runtime docker")
+        )  # fmt: skip
+    _check_key(pulumi.runtime.get_config("sixways:apiKey"), problems)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         raise SettingsError(f"the settings of stack {stack} cannot be used:\n{lines}")
-    return Settings(way, models, host, port, config.get_secret("apiKey"), own)
+    return Settings(
+        way, models, host, port, runtime, config.get_secret("apiKey"),
+        config.get_secret("registryPassword"), own,
+    )  # fmt: skip
 
 
 def _own(way: str, text: str | None, problems: list[Problem]) -> dict[str, Any]:
@@ -81,18 +107,18 @@ def _own(way: str, text: str | None, problems: list[Problem]) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         problems.append(
-            Problem(f"sixways:{way}", text or "", "a mapping of its components' inputs",
-                    f"see infra/stacks/{way}.yaml for an example")
+            Problem(f"sixways:{_OWN[way]}", text or "", "a mapping of its components' inputs",
+                    "see infra/stacks/ for examples")
         )  # fmt: skip
         return {}
     inputs: dict[str, Any] = _snake(found)
     return inputs
 
 
-def _snake(value: Any, key: str = "") -> Any:
-    """Settings are spelled as Pulumi spells them; the keys of tags are the user's own."""
+def _snake(value: Any) -> Any:
+    """Settings are spelled as Pulumi spells them; tags, labels and the like as their owners do."""
     if isinstance(value, dict):
-        return {k if key == "tags" else to_snake(k): _snake(v, k) for k, v in value.items()}
+        return {to_snake(k): v if k in _OTHERS else _snake(v) for k, v in value.items()}
     return [_snake(item) for item in value] if isinstance(value, list) else value
 
 
@@ -102,6 +128,16 @@ def _unknown_keys(keys: tuple[str, ...]) -> list[str]:
     given = {k.removeprefix(prefix) for k in pulumi.runtime.config.CONFIG.get()
              if k.startswith(prefix)}  # fmt: skip
     return sorted(given - set(keys))
+
+
+def _check_key(key: str | None, problems: list[Problem]) -> None:
+    """Here, since components pass over what is a secret."""
+    if key is not None and not KEY.fullmatch(key):
+        problems.append(
+            Problem("sixways:apiKey", "(not shown)",
+                    "at least 16 printable ASCII characters without spaces",
+                    "pulumi config rm sixways:apiKey for a random one")
+        )  # fmt: skip
 
 
 def _port(text: str | None, problems: list[Problem]) -> int:

@@ -6,6 +6,7 @@ A variant whose quality misses its threshold ends the build with the figure.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -321,7 +322,7 @@ def _pack(
                 cache.write_atomically(final / BUILD_REPORT, (partial / BUILD_REPORT).read_bytes())
         else:
             shutil.rmtree(final, ignore_errors=True)
-            partial.chmod(0o755)
+            _open_folders(partial)
             partial.replace(final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -334,7 +335,19 @@ def _finished(root: Path, key: str) -> Result | None:
         return None
     path = cache.bundle_path(root, report.bundle_digest)
     manifest = _verified(path, report.bundle_digest)
-    return Result(path, manifest, report, cached=True) if manifest else None
+    if manifest is None:
+        return None
+    _open_folders(path)
+    return Result(path, manifest, report, cached=True)
+
+
+def _open_folders(bundle: Path) -> None:
+    """Lets every user read the bundle: in a container, the server is another than who built it."""
+    for folder in (bundle, *(path for path in bundle.rglob("*") if path.is_dir())):
+        # Variants were made in temporary folders, which are their maker's alone.
+        if folder.stat().st_mode & 0o055 != 0o055:
+            with contextlib.suppress(PermissionError):  # another user's cache, who may read it
+                folder.chmod(0o755)
 
 
 def _verified(bundle: Path, digest: str) -> Manifest | None:

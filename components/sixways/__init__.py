@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sixways.api_key import ApiKey, ApiKeyArgs
     from sixways.bundle import Bundle, BundleArgs
+    from sixways.local.container import LocalContainer, LocalContainerArgs
     from sixways.local.endpoint import LocalEndpoint, LocalEndpointArgs, ServedModelArgs
 
 __version__ = "0.1.0"
@@ -21,6 +22,8 @@ _WHERE = {
     "ApiKeyArgs": "sixways.api_key",
     "Bundle": "sixways.bundle",
     "BundleArgs": "sixways.bundle",
+    "LocalContainer": "sixways.local.container",
+    "LocalContainerArgs": "sixways.local.container",
     "LocalEndpoint": "sixways.local.endpoint",
     "LocalEndpointArgs": "sixways.local.endpoint",
     "ServedModelArgs": "sixways.local.endpoint",
@@ -31,6 +34,8 @@ __all__ = [
     "ApiKeyArgs",
     "Bundle",
     "BundleArgs",
+    "LocalContainer",
+    "LocalContainerArgs",
     "LocalEndpoint",
     "LocalEndpointArgs",
     "ServedModelArgs",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pulumi
 
-from settings import ModelSettings, Settings
-from sixways import Bundle, cloud
-from sixways.bundle import BundleArgs
+from settings import Settings
+from sixways import cloud
+from ways.bundles import bundle_of
 from ways.cloud_settings import Made, Parts
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def deploy(settings: Settings) -> SageMakerEndpoint | Ec2Endpoint:
     parts = Parts(settings)
     parts.refuse()
 
-    bundles = {model.name: _bundle(model) for model in settings.models}
+    bundles = {model.name: bundle_of(model) for model in settings.models}
     store = cloud.BundleStore(
         "models", parts.store({n: (b.path, b.digest) for n, b in bundles.items()})
     )
@@ -55,10 +55,3 @@ def deploy(settings: Settings) -> SageMakerEndpoint | Ec2Endpoint:
     if parts.has("budget"):
         cloud.MonthlyBudget("budget", parts.own("budget"))
     return endpoint
-
-
-def _bundle(model: ModelSettings) -> Bundle:
-    args = BundleArgs(source=model.source, name=model.name, variants=[model.variant])
-    if model.quality_threshold is not None:
-        args["quality_threshold"] = model.quality_threshold
-    return Bundle(model.name, args)

@@ -6,9 +6,8 @@ filled in here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
@@ -18,8 +17,8 @@ from sixways.checks import InputsRefused
 from sixways.cloud import budget, bundle_store, monitoring, server_image
 from sixways.cloud.ec2 import problems as ec2
 from sixways.cloud.sagemaker import checks as sagemaker
-from sixways.naming import to_camel
 from sixways_bundle import Problem
+from ways.fields import located
 
 _PARTS = ("image", "store", "slo", "sagemaker", "ec2", "monitoring", "budget", "tags", "dev")
 
@@ -188,15 +187,8 @@ class Parts:
 
 
 def _in(part: str, problems: Iterable[Problem]) -> list[Problem]:
-    """The problems under the names that the settings have."""
-    return [
-        replace(problem, field=_setting(part, problem.field))
-        for problem in problems
-    ]  # fmt: skip
-
-
-def _setting(part: str, field: str) -> str:
-    if ":" in field:  # a setting of the provider's
-        return field
-    path = re.sub(r"[a-z0-9_]+", lambda match: to_camel(match.group()), field)
-    return f"sixways:cloud.{path if path.startswith('slo') else f'{part}.{path}'}"
+    """The problems under the names that the settings have; the objective stands once for all."""
+    by_slo: dict[bool, list[Problem]] = {True: [], False: []}
+    for problem in problems:
+        by_slo[problem.field.startswith("slo")].append(problem)
+    return located(f"sixways:cloud.{part}", by_slo[False]) + located("sixways:cloud", by_slo[True])

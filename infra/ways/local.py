@@ -1,23 +1,78 @@
-"""Way `local`: build the models as bundles and serve them on this machine."""
+"""Way `local`: build the models as bundles and serve them on this machine.
+
+`sixways:runtime` says how: `process`, or `docker` for the server's image in a Docker engine. Then
+`sixways:docker` holds further inputs of `LocalContainer`; without `image` the image is built.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, cast
+
+import pulumi
+
 from settings import Settings
-from sixways import Bundle, LocalEndpoint
-from sixways.bundle import BundleArgs
+from sixways import LocalEndpoint
+from sixways.checks import InputsRefused
 from sixways.local.endpoint import LocalEndpointArgs, ServedModelArgs
+from sixways_bundle import Problem
+from ways.bundles import bundle_of
+from ways.fields import located
+
+if TYPE_CHECKING:
+    from sixways.local.container import LocalContainer
+
+_FILLED_IN = {"models": "sixways:models", "host": "sixways:host", "port": "sixways:port",
+              "api_key": "sixways:apiKey"}  # fmt: skip
 
 
-def deploy(settings: Settings) -> LocalEndpoint:
-    """One bundle a model, one endpoint for all of them."""
-    models: list[ServedModelArgs] = []
+def deploy(settings: Settings) -> LocalEndpoint | LocalContainer:
+    """One bundle a model, one endpoint for all of them.
+
+    Raises:
+        InputsRefused: settings are wrong; carries every problem, and nothing was created.
+    """
+    if settings.runtime == "docker":
+        return _container(settings)
+    if settings.own:
+        raise InputsRefused(
+            f"the settings of stack {pulumi.get_stack()}",
+            [Problem("sixways:docker", "given", "nothing with runtime process",
+                     "pulumi config set sixways:runtime docker, or remove it")],
+        )  # fmt: skip
+    args = {"models": _models(settings), **_address(settings)}
+    return LocalEndpoint("local", cast(LocalEndpointArgs, args))
+
+
+def _container(settings: Settings) -> LocalContainer:
+    # Pulumi's Docker SDKs are needed for this runtime alone.
+    from sixways.container import ContainerImage
+    from sixways.local.container import LocalContainer, problems
+
+    later: Any = pulumi.Output.from_input("")
+    foreseen = [{"name": m.name, "path": later, "digest": later} for m in settings.models]
+    own: Any = {"image": later, **settings.own, **_address(settings), "models": foreseen}
+    found = located("sixways:docker", problems("local", own))
+    found += [
+        Problem(f"sixways:docker.{field}", "given", f"what follows from {where}",
+                f"set {where}, and remove it here")
+        for field, where in _FILLED_IN.items() if field in settings.own
+    ]  # fmt: skip
+    if found:
+        raise InputsRefused(f"the settings of stack {pulumi.get_stack()}", found)
+    if "image" not in settings.own:
+        own["image"] = ContainerImage("server", {"load": True}).image_uri
+    own["models"] = _models(settings)
+    return LocalContainer("local", own)
+
+
+def _address(settings: Settings) -> dict[str, Any]:
+    key = {} if settings.api_key is None else {"api_key": settings.api_key}
+    return {"host": settings.host, "port": settings.port, **key}
+
+
+def _models(settings: Settings) -> list[ServedModelArgs]:
+    models = []
     for model in settings.models:
-        args = BundleArgs(source=model.source, name=model.name, variants=[model.variant])
-        if model.quality_threshold is not None:
-            args["quality_threshold"] = model.quality_threshold
-        bundle = Bundle(model.name, args)
+        bundle = bundle_of(model)
         models.append(ServedModelArgs(name=model.name, path=bundle.path, digest=bundle.digest))
-    endpoint = LocalEndpointArgs(models=list(models), host=settings.host, port=settings.port)
-    if settings.api_key is not None:
-        endpoint["api_key"] = settings.api_key
-    return LocalEndpoint("local", endpoint)
+    return models

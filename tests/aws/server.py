@@ -63,7 +63,12 @@ def serve_aws(folder: Path, host: str = "127.0.0.1") -> Iterator[Aws]:
             [*aws_server(), "-H", host, "-p", str(port)],
             stdout=log,
             stderr=log,
-            env={**os.environ, "PYTHONPATH": _with_additions()},
+            env={
+                **os.environ,
+                "PYTHONPATH": _with_additions(),
+                # AWS's own policies, which roles get attached.
+                "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
+            },
         )
         try:
             _wait(url, child, log_path)
@@ -106,6 +111,7 @@ _LISTS: tuple[tuple[str, str, str, str | None], ...] = (
     ("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
     ("cloudwatch", "list_dashboards", "DashboardEntries", "DashboardName"),
     ("ecr", "describe_repositories", "repositories", "repositoryName"),
+    ("eks", "list_clusters", "clusters", None),
     ("elbv2", "describe_load_balancers", "LoadBalancers", "LoadBalancerName"),
     ("elbv2", "describe_target_groups", "TargetGroups", "TargetGroupName"),
     ("iam", "list_instance_profiles", "InstanceProfiles", "InstanceProfileName"),

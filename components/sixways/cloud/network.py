@@ -1,7 +1,7 @@
 """A network over several zones: public subnets for load balancers, private ones for machines."""
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -17,6 +17,8 @@ class Network:
     vpc_id: pulumi.Input[str]
     public_subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
     private_subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
+    routes: Sequence[pulumi.Resource] = ()
+    """What takes the private subnets to the internet; what needs that waits for it."""
 
 
 def subnets(cidr: str, zones: int) -> tuple[list[str], list[str]]:
@@ -38,6 +40,8 @@ def create_network(
     tags: pulumi.Input[dict[str, pulumi.Input[str]]],
     cidr: str = CIDR,
     one_gateway: bool = False,
+    public_tags: Mapping[str, str] | None = None,
+    private_tags: Mapping[str, str] | None = None,
 ) -> Network:
     """Makes a VPC. Private subnets reach the internet through a NAT gateway of their own zone, and
     S3 through a gateway endpoint, which costs nothing.
@@ -49,6 +53,7 @@ def create_network(
         tags: of everything.
         cidr: of the VPC.
         one_gateway: one NAT gateway for all zones: cheaper, and a single point of failure.
+        public_tags, private_tags: further tags of the public and of the private subnets.
     """
     opts = pulumi.ResourceOptions(parent=parent)
     vpc = aws.ec2.Vpc(
@@ -67,7 +72,7 @@ def create_network(
         tags=tags,
         opts=opts,
     )
-    public, private, tables = [], [], []
+    public, private, tables, routes = [], [], [], []
     nat: aws.ec2.NatGateway | None = None
     for index, (zone, open_cidr, closed_cidr) in enumerate(
         zip(zones, *subnets(cidr, len(zones)), strict=True)
@@ -77,7 +82,7 @@ def create_network(
             vpc_id=vpc.id,
             cidr_block=open_cidr,
             availability_zone=zone,
-            tags=tags,
+            tags=_more(tags, public_tags),
             opts=opts,
         )
         back = aws.ec2.Subnet(
@@ -85,7 +90,7 @@ def create_network(
             vpc_id=vpc.id,
             cidr_block=closed_cidr,
             availability_zone=zone,
-            tags=tags,
+            tags=_more(tags, private_tags),
             opts=opts,
         )
         aws.ec2.RouteTableAssociation(
@@ -108,12 +113,13 @@ def create_network(
             tags=tags,
             opts=opts,
         )
-        aws.ec2.RouteTableAssociation(
+        route = aws.ec2.RouteTableAssociation(
             f"{name}-private-{index}", subnet_id=back.id, route_table_id=table.id, opts=opts
         )
         public.append(front.id)
         private.append(back.id)
         tables.append(table.id)
+        routes.append(route)
     region = vpc.arn.apply(lambda arn: arn.split(":")[3])
     aws.ec2.VpcEndpoint(
         f"{name}-s3",
@@ -124,4 +130,12 @@ def create_network(
         tags=tags,
         opts=opts,
     )
-    return Network(vpc.id, public, private)
+    return Network(vpc.id, public, private, routes)
+
+
+def _more(
+    tags: pulumi.Input[dict[str, pulumi.Input[str]]], more: Mapping[str, str] | None
+) -> pulumi.Input[dict[str, pulumi.Input[str]]]:
+    if not more:
+        return tags
+    return pulumi.Output.from_input(tags).apply(lambda known: {**known, **more})

@@ -3,12 +3,8 @@
 Limits and patterns are those of AWS' own description of the API (botocore, `ecr`, `service-2`).
 """
 
-import hashlib
 import json
-import os
 import re
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import pulumi
@@ -16,12 +12,10 @@ import pulumi_aws as aws
 import pulumi_docker_build as docker_build
 
 from sixways.checks import Checks, InputsRefused
-from sixways.image import BuildContext, check_build_inputs, prepare
-from sixways_bundle import BundleError, Problem
+from sixways.image import BuildContext, check_build_inputs
+from sixways.image_build import by_digest, check_plain, image_tag, is_by_digest, project_context
+from sixways_bundle import Problem
 
-_DIGEST = re.compile(
-    r"(?P<name>[^\s@:/]+(?::\d+)?(?:/[^\s@:]+)+)(?::[^\s@/]+)?@(?P<digest>sha256:[0-9a-f]{64})"
-)
 _REPOSITORY = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
 _KEY = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:(key|alias)/\S+")
 _ENCRYPTION = ("KMS", "AES256")
@@ -34,7 +28,6 @@ _OF_A_BUILD = ("package", "extras", "build_args", "dockerfile", "platforms", "ca
 _OF_A_NEW_REPOSITORY = (
     "repository_name", "encryption", "kms_key_arn", "untagged_days", "keep_images"
 )  # fmt: skip
-_PLAIN = ("package", "extras", "dockerfile", "platforms", "cache", "dev")
 
 
 class ServerImageArgs(TypedDict):
@@ -86,10 +79,7 @@ def problems(name: str, args: ServerImageArgs) -> list[Problem]:
     """What is wrong with the inputs, as far as they are known; reads no file."""
     checks = Checks()
     checks.known(args, ServerImageArgs)
-    for field in _PLAIN:
-        if isinstance(args.get(field), pulumi.Output):
-            checks.add(field, "an output", "a plain value",
-                       "the build context is made before any resource")  # fmt: skip
+    check_plain(checks, args)
     _check_image_uri(checks, args)
     _check_repository(checks, name, args)
     check_build_inputs(
@@ -113,7 +103,7 @@ def _check_image_uri(checks: Checks, args: ServerImageArgs) -> None:
         if args.get(field) is not None:
             checks.add(field, "given", "no such input beside image_uri, which builds nothing",
                        f"remove image_uri or {field}")  # fmt: skip
-    if isinstance(uri, str) and not _DIGEST.fullmatch(uri):
+    if isinstance(uri, str) and not is_by_digest(uri):
         repository, _, tag = uri.partition("@")[0].rpartition("/")[2].partition(":")
         checks.add("image_uri", uri, "REPOSITORY@sha256:… : a tag can be moved to another image",
                    "aws ecr describe-images --query 'imageDetails[0].imageDigest' "
@@ -196,12 +186,14 @@ class ServerImage(pulumi.ComponentResource):
 
     def _given(self, uri: pulumi.Output[str]) -> None:
         self.image_uri = uri
-        self.digest = uri.apply(lambda known: _parts(known)["digest"])
-        self.repository_name = uri.apply(lambda known: _parts(known)["name"].partition("/")[2])
+        self.digest = uri.apply(lambda known: by_digest("ServerImage", known)["digest"])
+        self.repository_name = uri.apply(
+            lambda known: by_digest("ServerImage", known)["name"].partition("/")[2]
+        )
         self.repository_arn = pulumi.Output.from_input("")
 
     def _build(self, name: str, args: ServerImageArgs) -> None:
-        context = _context(name, args)
+        context = project_context("ServerImage", name, args)
         children = pulumi.ResourceOptions(parent=self)
         existing = args.get("existing_repository")
         if existing is not None:
@@ -224,38 +216,6 @@ class ServerImage(pulumi.ComponentResource):
         image = _image(f"{name}-image", args, context, url, cache, children)
         self.digest = image.digest
         self.image_uri = pulumi.Output.concat(url, "@", image.digest)
-
-
-def _parts(uri: str) -> dict[str, str]:
-    match = _DIGEST.fullmatch(uri)
-    if match is None:  # an output: it was not known when the inputs were checked
-        raise InputsRefused("ServerImage", [Problem("image_uri", uri, "REPOSITORY@sha256:…")])
-    return match.groupdict()
-
-
-def _context(name: str, args: ServerImageArgs) -> BuildContext:
-    """The build context, below the project.
-
-    Its path is relative: the engine compares it with the one before, and another machine has the
-    project elsewhere.
-    """
-    project = Path(pulumi.get_root_directory() or Path.cwd())
-    folder = project / ".sixways" / "image" / pulumi.get_stack() / name
-    dockerfile = args.get("dockerfile")
-    try:
-        context = prepare(
-            folder,
-            package=args.get("package"),
-            extras=args.get("extras", ()),
-            dockerfile=None if dockerfile is None else Path(dockerfile),
-        )
-    except BundleError as error:
-        if error.problems:
-            raise InputsRefused(f"ServerImage {name}", error.problems) from error
-        raise
-    return BuildContext(
-        Path(os.path.relpath(context.folder)), context.build_args, context.digest, context.version
-    )
 
 
 def _repository(
@@ -383,17 +343,3 @@ def _image(
         ],
         opts=opts,
     )
-
-
-def image_tag(
-    name: str, context: BuildContext, build_args: Mapping[str, str], platforms: list[str]
-) -> str:
-    """`VERSION-HASH`; the hash covers what goes into the build, and the stack.
-
-    The stack, since two stacks that share a repository build two images of one source, and an
-    immutable tag takes only one.
-    """
-    whole = [pulumi.get_project(), pulumi.get_stack(), name, context.digest,
-             sorted(build_args.items()), platforms]  # fmt: skip
-    digest = hashlib.sha256(json.dumps(whole).encode()).hexdigest()
-    return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', context.version)}-{digest[:16]}"

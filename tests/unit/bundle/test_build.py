@@ -172,6 +172,18 @@ def test_an_unknown_variant_names_those_that_exist(builder: Builder) -> None:
         builder(variants=("int3",))
 
 
+def test_every_user_may_read_a_bundle_and_none_may_write_its_files(builder: Builder) -> None:
+    built = builder().path
+    folders = [built, *(path for path in built.rglob("*") if path.is_dir())]
+    assert len(folders) > 2
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o755}
+    assert {path.stat().st_mode & 0o777 for path in built.rglob("*.bin")} == {0o444}
+    # One that an earlier version has left in the cache.
+    folders[-1].chmod(0o700)
+    builder()
+    assert folders[-1].stat().st_mode & 0o777 == 0o755
+
+
 def test_a_failed_build_leaves_no_partial_bundle(builder: Builder, tmp_path: Path) -> None:
     with pytest.raises(BundleError):
         builder(variants=(BAD.name,))

@@ -94,3 +94,25 @@ def test_what_stands_under_an_unknown_key_is_not_shown() -> None:
     assert "sixways:apikey" in text
     assert "models[0].token" in text
     assert "hush" not in text
+
+
+def test_a_key_that_can_be_guessed_is_refused_and_not_shown() -> None:
+    text = problems_of(way="local", apiKey="hush", models=[MODEL])
+    assert "sixways:apiKey" in text
+    assert "hush" not in text
+
+
+def test_a_runtime_that_does_not_exist_names_those_that_do() -> None:
+    text = problems_of(way="local", runtime="podman", models=[MODEL])
+    assert "sixways:runtime: 'podman' is not accepted; accepted: process, docker" in text
+
+
+def test_what_others_spell_is_left_as_it_is() -> None:
+    given = {"deployment": {"minAvailable": 2, "env": {"AWS_REGION": "x"},
+                            "values": {"rollout": {"maxSurge": 1}}},
+             "bundles": {"MiniLM": "x"}}  # fmt: skip
+    own = load(way="container", container=given, models=[MODEL]).own
+    assert own["deployment"]["min_available"] == 2
+    assert own["deployment"]["env"] == {"AWS_REGION": "x"}
+    assert own["deployment"]["values"] == {"rollout": {"maxSurge": 1}}
+    assert own["bundles"] == {"MiniLM": "x"}

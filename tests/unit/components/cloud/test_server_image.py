@@ -10,8 +10,9 @@ from typing import Any, cast
 import pulumi
 import pytest
 
-from sixways.cloud.server_image import ServerImageArgs, image_tag, lifecycle, problems
+from sixways.cloud.server_image import ServerImageArgs, lifecycle, problems
 from sixways.image import BuildContext
+from sixways.image_build import image_tag
 
 URI = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/team/server"
 DIGEST = "sha256:" + "0" * 64

@@ -1,0 +1,30 @@
+"""Problems of components, under the names that the settings have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from sixways.naming import to_camel
+from sixways_bundle import Problem
+
+_OURS = re.compile(r"[a-z0-9_]+(\[\d+\])*")
+
+
+def located(path: str, problems: Iterable[Problem]) -> list[Problem]:
+    """The problems of a component whose inputs stand at `path` of the settings.
+
+    Args:
+        path: `sixways:container.image`.
+        problems: as the component names the fields, in snake_case. A setting of a provider
+            (`aws:region`) stands where it stands.
+    """
+    return [
+        one if ":" in one.field else replace(one, field=f"{path}.{_camel(one.field)}")
+        for one in problems
+    ]
+
+
+def _camel(field: str) -> str:
+    return ".".join(to_camel(part) if _OURS.fullmatch(part) else part for part in field.split("."))
