@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,10 +44,29 @@ def aws_server() -> list[str]:
     return shlex.split(os.environ.get("SIXWAYS_AWS_SERVER", "moto_server"))
 
 
+def _missing_for_cluster() -> str | None:
+    tools = ("kubectl", "helm", "pulumi-resource-kubernetes")
+    absent = [name for name in tools if not shutil.which(name)]
+    if absent:
+        return f"{', '.join(absent)} not on PATH; install them, and put the plugin's folder on PATH"
+    if not os.environ.get("KUBECONFIG"):
+        return "KUBECONFIG names no cluster; the tests make and remove namespaces in it"
+    return _cluster_silent() or _missing_for_engine()
+
+
+@cache
+def _cluster_silent() -> str | None:
+    asked = subprocess.run(
+        ["kubectl", "version", "--request-timeout=10s"], capture_output=True, text=True, check=False
+    )
+    return f"KUBECONFIG's cluster does not answer: {asked.stderr}" if asked.returncode else None
+
+
 # Each tier's question: what is missing here? None: nothing.
 TIERS: dict[str, Callable[[], str | None]] = {
     "engine": _missing_for_engine,
     "aws": _missing_for_aws,
+    "cluster": _missing_for_cluster,
 }
 
 

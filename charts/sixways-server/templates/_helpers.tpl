@@ -35,11 +35,34 @@ labels:
 {{ .Values.apiKeys.existingSecret | default (printf "%s-keys" (include "sixways.name" .)) }}
 {{- end }}
 
-{{- /* What scales: hpa, keda, or empty. A ScaledObject that the cluster does not know is left out,
-       and then the Deployment has its number of pods itself. */}}
+{{- /* Whether the cluster has a definition: called with the root and GROUP/VERSION/KIND. */}}
+{{- define "sixways.has" -}}
+{{- if (index . 0).Capabilities.APIVersions.Has (index . 1) }}true{{ end -}}
+{{- end }}
+
+{{- /* Kinds that the values ask for and the cluster does not know. */}}
+{{- define "sixways.leftOut" -}}
+{{- $kinds := list }}
+{{- if and (eq .Values.autoscaling.type "keda") (not (include "sixways.has" (list . "keda.sh/v1alpha1/ScaledObject"))) }}
+{{- $kinds = append $kinds "ScaledObject" }}
+{{- end }}
+{{- if and .Values.httpRoute.enabled (not (include "sixways.has" (list . "gateway.networking.k8s.io/v1/HTTPRoute"))) }}
+{{- $kinds = append $kinds "HTTPRoute" }}
+{{- end }}
+{{- if and .Values.monitoring.serviceMonitor.enabled (not (include "sixways.has" (list . "monitoring.coreos.com/v1/ServiceMonitor"))) }}
+{{- $kinds = append $kinds "ServiceMonitor" }}
+{{- end }}
+{{- if and .Values.monitoring.rules.enabled (not (include "sixways.has" (list . "monitoring.coreos.com/v1/PrometheusRule"))) }}
+{{- $kinds = append $kinds "PrometheusRule" }}
+{{- end }}
+{{- join "," $kinds }}
+{{- end }}
+
+{{- /* What scales: hpa, keda, or empty. Where KEDA is missing nothing does, and the Deployment has
+       its number of pods itself. */}}
 {{- define "sixways.autoscaler" -}}
 {{- if eq .Values.autoscaling.type "hpa" -}}hpa
-{{- else if and (eq .Values.autoscaling.type "keda") (.Capabilities.APIVersions.Has "keda.sh/v1alpha1/ScaledObject") -}}keda
+{{- else if and (eq .Values.autoscaling.type "keda") (include "sixways.has" (list . "keda.sh/v1alpha1/ScaledObject")) -}}keda
 {{- end -}}
 {{- end }}
 
@@ -81,4 +104,17 @@ capabilities:
 {{- /* Which requests are the release's, in PromQL. */}}
 {{- define "sixways.promSelector" -}}
 namespace="{{ .Release.Namespace }}", service="{{ include "sixways.name" . }}"
+{{- end }}
+
+{{- /* What an ingress or a route lets through: the server's routes, but for /metrics, which needs no
+       key and is Prometheus' alone. Words: the path, and whether it stands for all below it. */}}
+{{- define "sixways.paths" -}}
+{{- $below := list "/v1" "/v2" "/predict" "/invocations" "/version" "/openapi.json" "/ping" "/healthz" "/readyz" }}
+{{- if .Values.server.graphql }}{{ $below = append $below "/graphql" }}{{ end }}
+{{- $paths := list }}
+{{- range $below }}{{ $paths = append $paths (dict "path" . "below" true) }}{{ end }}
+{{- if .Values.server.console }}
+{{- range list "/" "/console.json" }}{{ $paths = append $paths (dict "path" . "below" false) }}{{ end }}
+{{- end }}
+{{- toJson $paths }}
 {{- end }}

@@ -27,7 +27,13 @@ class DeployedModelArgs(TypedDict):
 
 
 class AutoscalingArgs(TypedDict):
-    """What makes pods come and go."""
+    """What makes pods come and go.
+
+    A new deployment begins with one pod, and the autoscaler brings it to `min_replicas` in seconds.
+    One that has run with `replicas` would drop to one pod on the way; it does not if you first run
+    `kubectl scale deployment NAME -n NAMESPACE --replicas=N` with one pod more than it has. On the
+    way back set `min_replicas` and `max_replicas` to one number first, then `replicas` to the same.
+    """
 
     engine: NotRequired[pulumi.Input[str]]
     """`hpa` (HorizontalPodAutoscaler) or `keda` (ScaledObject). Default: `hpa`."""
@@ -131,7 +137,8 @@ class ModelDeploymentArgs(TypedDict):
     """Processes that serve in a pod; each opens every model for itself. Default: 1."""
     env: NotRequired[pulumi.Input[dict[str, pulumi.Input[str]]]]
     """Further environment variables (`AWS_REGION`, `OTEL_EXPORTER_OTLP_ENDPOINT` …). They stay
-    readable in the cluster: never a secret. Default: none."""
+    readable in the cluster: never a secret. The fetching of bundles sees them too. Default:
+    none."""
     request_seconds: NotRequired[pulumi.Input[int]]
     """Longest time of a request; then 504. Default: 600."""
     drain_seconds: NotRequired[pulumi.Input[int]]

@@ -62,6 +62,7 @@ def chart_values(args: ModelDeploymentArgs, keys_secret: str) -> dict[str, Any]:
             "ingress": _ingress(args.get("ingress")),
             "httpRoute": _route(args.get("route")),
             "monitoring": _monitoring(args.get("monitoring")),
+            "annotations": {"pulumi.com/timeoutSeconds": str(_ready_seconds(args))},
         }
     )
     return merge(values, args.get("values") or {})
@@ -89,6 +90,17 @@ def _tree(flat: Mapping[str, Any]) -> dict[str, Any]:
             place = place.setdefault(part, {})
         place[last] = value
     return tree
+
+
+def _ready_seconds(args: ModelDeploymentArgs) -> int:
+    """How long Pulumi waits for a rollout: every pod may take its time, one after the other.
+
+    A rollout that gets no further ends much earlier, by the Deployment's progress deadline.
+    """
+    known = cast(Mapping[str, Any], args)
+    scaling = known.get("autoscaling")
+    pods = known.get("replicas", 3) if scaling is None else scaling.get("max_replicas", 10)
+    return int(pods * known.get("startup_seconds", 600) + 300)
 
 
 def _model(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """`ModelDeployment`: bundles served on a Kubernetes cluster, by the Helm chart `sixways-server`."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import pulumi
@@ -42,6 +41,14 @@ _LABELS = {
 _RESTRICTED = {
     "pod-security.kubernetes.io/enforce": "restricted",
     "pod-security.kubernetes.io/warn": "restricted",
+}
+_LEFT_OUT = "sixways/left-out"
+# Not every cluster knows these: the input that asks for each, and who brings it.
+_OPTIONAL = {
+    "ScaledObject": ("autoscaling", "KEDA"),
+    "HTTPRoute": ("route", "the Gateway API"),
+    "ServiceMonitor": ("monitoring.service_monitor", "the Prometheus operator"),
+    "PrometheusRule": ("monitoring.rules", "the Prometheus operator"),
 }
 _NOT_FOR_THE_CHART = ("api_key", "kubeconfig", "keys_secret", "namespace")
 
@@ -111,7 +118,7 @@ class ModelDeployment(pulumi.ComponentResource):
         self.dashboard = pulumi.Output.concat(self.url, "/")
         self.bundle_digest = inputs.apply(lambda it: bundle_digest(it["models"]))
         self.service_name = objects.apply(lambda _: name)
-        pulumi.Output.all(inputs, objects.apply(_urns)).apply(lambda it: self._tell_left_out(*it))
+        objects.apply(self._tell_left_out)
         outputs = (output for output in ModelDeployment.__annotations__ if output[0] != "_")
         self.register_outputs({output: getattr(self, output) for output in outputs})
 
@@ -119,8 +126,8 @@ class ModelDeployment(pulumi.ComponentResource):
         args = self._args
         if by_tag(args.get("image")):
             pulumi.log.warn(
-                f"image: {args['image']} is a tag, which can be moved to another image: pods of one "
-                "deployment may differ. Use REPOSITORY@sha256:DIGEST (ServerImage.image_uri)",
+                f"image: {args['image']} is a tag, which can be moved to another image: pods of "
+                "one deployment may differ. Use REPOSITORY@sha256:DIGEST (ServerImage.image_uri)",
                 self,
             )
         ranges = args.get("source_ranges")
@@ -190,33 +197,21 @@ class ModelDeployment(pulumi.ComponentResource):
                 return found.status.apply(lambda status: f"http://{_address(status)}:{port}")
         raise AssertionError("the chart has no Service")
 
-    def _tell_left_out(self, args: ModelDeploymentArgs, urns: list[str]) -> None:
-        kinds = {urn.split("::")[2].rpartition(":")[2] for urn in urns}
-        for wanted, kind, owner in _optional(args):
-            if kind not in kinds:
-                pulumi.log.warn(
-                    f"{wanted}: the cluster has no {kind}, so it is left out. Install {owner} and "
-                    "run the update again",
-                    self,
-                )
+    def _tell_left_out(self, objects: list[Any]) -> pulumi.Output[Any]:
+        """The chart notes at its Deployment what the cluster has no definition of."""
+        (deployment,) = (one for one in objects if isinstance(one, k8s.apps.v1.Deployment))
+        return deployment.metadata.apply(
+            lambda metadata: self._warn_of((metadata.annotations or {}).get(_LEFT_OUT, ""))
+        )
 
-
-def _optional(args: ModelDeploymentArgs) -> Iterator[tuple[str, str, str]]:
-    """Inputs that ask for an object that not every cluster knows: input, kind, who brings it."""
-    monitoring = cast(Mapping[str, Any], args.get("monitoring", {}))
-    if cast(Mapping[str, Any], args.get("autoscaling", {})).get("engine") == "keda":
-        yield "autoscaling", "ScaledObject", "KEDA"
-    if "route" in args:
-        yield "route", "HTTPRoute", "the Gateway API"
-    if monitoring.get("service_monitor"):
-        yield "monitoring.service_monitor", "ServiceMonitor", "the Prometheus operator"
-    if monitoring.get("rules"):
-        yield "monitoring.rules", "PrometheusRule", "the Prometheus operator"
-
-
-def _urns(objects: Sequence[Any]) -> pulumi.Output[list[str]]:
-    """The URNs of a chart's objects; one of a kind that the SDK does not know comes as its URN."""
-    return pulumi.Output.all(*(getattr(found, "urn", found) for found in objects))
+    def _warn_of(self, kinds: str) -> None:
+        for kind in filter(None, kinds.split(",")):
+            wanted, owner = _OPTIONAL[kind]
+            pulumi.log.warn(
+                f"{wanted}: the cluster has no {kind}, so it is left out. Install {owner} and run "
+                "the update again",
+                self,
+            )
 
 
 def _address(status: Any) -> str:

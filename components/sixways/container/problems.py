@@ -90,7 +90,8 @@ def _check_models(checks: Checks, models: object) -> None:
         if len(given) != 1:
             field = given[-1] if given else "s3_uri"
             checks.add(f"{here}{field}", ", ".join(given) or None,
-                       "exactly one of s3_uri, image, path", "say where the bundle lies")  # fmt: skip
+                       "exactly one of s3_uri, image, path",
+                       "say where the bundle lies")  # fmt: skip
         if isinstance(uri, str):
             found = _S3.fullmatch(uri)
             if found is None:

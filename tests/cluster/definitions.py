@@ -1,0 +1,71 @@
+"""Definitions of others' kinds, for a test: from their Go modules, or written down here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.kubernetes import kubectl, until
+
+_DATA = Path(__file__).parent / "data"
+_MODULES = {
+    "gateways.gateway.networking.k8s.io": (
+        "sigs.k8s.io/gateway-api@v1.4.1",
+        "config/crd/standard/gateway.networking.k8s.io_gateways.yaml",
+    ),
+    "httproutes.gateway.networking.k8s.io": (
+        "sigs.k8s.io/gateway-api@v1.4.1",
+        "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
+    ),
+    "scaledobjects.keda.sh": (
+        "github.com/kedacore/keda/v2@v2.18.0",
+        "config/crd/bases/keda.sh_scaledobjects.yaml",
+    ),
+}
+_WRITTEN = {
+    "servicemonitors.monitoring.coreos.com": "servicemonitors.yaml",
+    "prometheusrules.monitoring.coreos.com": "prometheusrules.yaml",
+}
+NAMES = (*_MODULES, *_WRITTEN)
+
+
+def require_absent() -> None:
+    """Skips the test in a cluster that has one of them, which is then not ours to remove."""
+    have = kubectl("get", "crd", "-o", "name")
+    for name in NAMES:
+        if f"/{name}\n" in have:
+            pytest.skip(f"the cluster has {name} already, and the test would remove it")
+
+
+@contextlib.contextmanager
+def installed_definitions() -> Iterator[None]:
+    """All of them, for the block."""
+    files = [_from_module(*where) for where in _MODULES.values()]
+    files += [_DATA / name for name in _WRITTEN.values()]
+    try:
+        for file in files:
+            kubectl("apply", "--server-side", "-f", str(file))
+        for name in NAMES:
+            kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
+        until("they are served", lambda: set(NAMES) <= set(_served()))
+        yield
+    finally:
+        kubectl("delete", "crd", *NAMES, "--ignore-not-found")
+
+
+def _served() -> list[str]:
+    return kubectl("api-resources", "--cached=false", "-o", "name").split()
+
+
+def _from_module(module: str, path: str) -> Path:
+    done = subprocess.run(
+        ["go", "mod", "download", "-json", module], capture_output=True, text=True, check=False,
+        timeout=300, cwd=_DATA,
+    )  # fmt: skip
+    assert done.returncode == 0, f"go mod download {module}: {done.stdout}{done.stderr}"
+    return Path(json.loads(done.stdout)["Dir"]) / path
