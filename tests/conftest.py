@@ -62,11 +62,16 @@ def _cluster_silent() -> str | None:
     return f"KUBECONFIG's cluster does not answer: {asked.stderr}" if asked.returncode else None
 
 
+def _missing_for_image() -> str | None:
+    return None if shutil.which("podman") else "podman is not on PATH"
+
+
 # Each tier's question: what is missing here? None: nothing.
 TIERS: dict[str, Callable[[], str | None]] = {
     "engine": _missing_for_engine,
     "aws": _missing_for_aws,
     "cluster": _missing_for_cluster,
+    "image": _missing_for_image,
 }
 
 
@@ -86,12 +91,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for tier, question in TIERS.items():
         if item.get_closest_marker(tier) is None:
             continue
-        missing = question()
-        if missing is None:
-            continue
-        if tier in _required():
-            pytest.fail(f"tier {tier} is required: {missing}", pytrace=False)
-        pytest.skip(f"tier {tier}: {missing}")
+        require(tier, question())
+
+
+def require(tier: str, missing: str | None) -> None:
+    """Skips the test where something of the tier is missing; fails it if the tier is required."""
+    if missing is None:
+        return
+    if tier in _required():
+        pytest.fail(f"tier {tier} is required: {missing}", pytrace=False)
+    pytest.skip(f"tier {tier}: {missing}")
 
 
 def _required() -> set[str]:
