@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import time
 import urllib.request
@@ -52,7 +53,10 @@ def serve_aws(folder: Path) -> Iterator[Aws]:
     log_path = folder / "aws.log"
     with log_path.open("wb") as log:
         child = subprocess.Popen(
-            [*aws_server(), "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
+            [*aws_server(), "-H", "127.0.0.1", "-p", str(port)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent / "over_tls")},
+            stdout=log,
+            stderr=log,
         )
         try:
             _wait(url, child, log_path)

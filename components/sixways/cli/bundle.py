@@ -1,4 +1,4 @@
-"""`sixways bundle`: build, verify, show, sign."""
+"""`sixways bundle`: build, verify, show, sign; push and fetch are in `bundle_store.py`."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.table import Table
 
+from sixways.cli import bundle_store
+from sixways.cli.bars import Bars
 from sixways_bundle import Manifest
 
 if TYPE_CHECKING:
     from sixways_bundle.build import Result
     from sixways_bundle.report import BuildReport
 
-app = typer.Typer(help="Build, verify, show and sign bundles.", no_args_is_help=True)
+app = typer.Typer(help="Build, verify, show, sign and ship bundles.", no_args_is_help=True)
+app.command()(bundle_store.push)
+app.command()(bundle_store.fetch)
 _out = Console()
 
 BundleFolder = Annotated[Path, typer.Argument(help="The bundle's folder.")]
@@ -51,7 +48,7 @@ def build(
         variants=tuple(variant or [AUTO]),
         quality_threshold=quality_threshold,
     )
-    with _Bars() as bars:
+    with Bars() as bars:
         result = build_in_child(request, progress=bars.show)
     _print_report(result.manifest, result.report)
     _print_result(result)
@@ -117,34 +114,6 @@ def sign(
 
     _out.print(f"signed: {write_signature(bundle, key, password=password)}",
                highlight=False, soft_wrap=True)  # fmt: skip
-
-
-class _Bars:
-    """One bar a step, in the order in which the build comes to them."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description:24}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[message]}"),
-            console=Console(stderr=True),
-        )
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> _Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def show(self, step: str, fraction: float, message: str) -> None:
-        """Moves the bar of `step`."""
-        if step not in self._tasks:
-            self._tasks[step] = self._progress.add_task(step, total=1.0, message=message)
-        self._progress.update(self._tasks[step], completed=fraction, message=message)
 
 
 def _print_report(manifest: Manifest, report: BuildReport) -> None:

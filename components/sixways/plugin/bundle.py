@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
 from pathlib import Path
 
-from sixways.plugin.resource import Call, Changes, Resource, Values, unexpected
+from sixways.plugin.resource import Call, Changes, Progress, Resource, Values, unexpected
 from sixways.plugin.values import UNKNOWN, is_unknown
 from sixways_bundle import BundleError, Manifest, Problem
 from sixways_bundle.build import AUTO, Request, Result, find, plan
@@ -67,7 +66,7 @@ class BundleResource(Resource):
             if found is None:
                 return "", {**inputs, **dict.fromkeys(_OUTPUTS, UNKNOWN)}
             return "", {**inputs, **_outputs(found)}
-        progress = _Progress(call)
+        progress = Progress(call)
         try:
             result = build_in_child(
                 _request(inputs), progress=progress, on_start=lambda child: _watch(child, call)
@@ -104,20 +103,6 @@ class BundleResource(Resource):
             return find(_request(inputs))
         except BundleError:
             return None  # the update itself will say it
-
-
-class _Progress:
-    """Shows each step, at most twice a second unless the step changes."""
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-        self._last = ("", 0.0)
-
-    def __call__(self, step: str, fraction: float, message: str) -> None:
-        now = time.monotonic()
-        if step != self._last[0] or now - self._last[1] > 0.5 or fraction >= 1:
-            self._last = (step, now)
-            self._call.status(f"{step} {fraction:4.0%} {message}")
 
 
 def _watch(child: subprocess.Popen[bytes], call: Call) -> None:

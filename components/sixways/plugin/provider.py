@@ -12,8 +12,9 @@ from pulumi.provider.experimental import provider as p
 
 from sixways.plugin.api_key import ApiKeyResource
 from sixways.plugin.bundle import BundleResource
+from sixways.plugin.bundle_upload import BundleUploadResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
-from sixways.plugin.resource import Call, Resource, Severity
+from sixways.plugin.resource import Call, PartlyMade, Resource, Severity
 from sixways.plugin.values import plain, wrap
 from sixways_bundle import BundleError, Problem
 
@@ -21,7 +22,12 @@ T = TypeVar("T")
 Log = Callable[[str, Severity, str, bool], None]
 """URN, severity, message, ephemeral."""
 
-RESOURCES: tuple[type[Resource], ...] = (ApiKeyResource, BundleResource, LocalEndpointResource)
+RESOURCES: tuple[type[Resource], ...] = (
+    ApiKeyResource,
+    BundleResource,
+    BundleUploadResource,
+    LocalEndpointResource,
+)
 
 
 class SixwaysProvider(p.Provider):
@@ -79,9 +85,13 @@ class SixwaysProvider(p.Provider):
         """Makes the resource."""
         resource, call = self._resource(request.urn)
         inputs = plain(request.properties)
-        made, outputs = await self._run(
-            lambda: resource.create(call, inputs, preview=request.preview)
-        )
+        try:
+            made, outputs = await self._run(
+                lambda: resource.create(call, inputs, preview=request.preview)
+            )
+        except PartlyMade as error:
+            error.properties = wrap(error.outputs, resource.secrets)
+            raise
         return p.CreateResponse(
             resource_id="" if request.preview else made, properties=wrap(outputs, resource.secrets)
         )

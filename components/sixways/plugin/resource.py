@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from sixways_bundle import Problem
+from pulumi.provider.experimental.property_value import PropertyValue
+
+from sixways_bundle import BundleError, Problem
 
 Severity = Literal["info", "warning"]
 Values = dict[str, Any]
@@ -36,6 +39,23 @@ class Call:
     def status(self, message: str) -> None:
         """What is being done right now."""
         self.log("info", message, True)
+
+
+class PartlyMade(BundleError):
+    """Create failed when something stood already: the engine keeps that in its state, so that the
+    next update goes on from there and a destroy takes it away.
+
+    Attributes:
+        resource_id: the resource's id.
+        outputs: what is known of it.
+        properties: the same as the provider's protocol has it; the provider fills it in.
+    """
+
+    def __init__(self, cause: BundleError, resource_id: str, outputs: Values) -> None:
+        super().__init__(cause.message, cause.problems)
+        self.resource_id = resource_id
+        self.outputs = outputs
+        self.properties: dict[str, PropertyValue] = {}
 
 
 @dataclass(frozen=True)
@@ -84,6 +104,20 @@ class Resource(ABC):
     @abstractmethod
     def delete(self, call: Call, resource_id: str, state: Values) -> None:
         """Takes it away. Finding it already gone is success."""
+
+
+class Progress:
+    """Shows each step, at most twice a second unless the step changes."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._last = ("", 0.0)
+
+    def __call__(self, step: str, fraction: float, message: str) -> None:
+        now = time.monotonic()
+        if step != self._last[0] or now - self._last[1] > 0.5 or fraction >= 1:
+            self._last = (step, now)
+            self._call.status(f"{step} {fraction:4.0%} {message}")
 
 
 def unexpected(inputs: Mapping[str, Any], accepted: Collection[str]) -> list[Problem]:

@@ -9,12 +9,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from pulumi.provider.experimental.property_value import PropertyValue
 from pulumi.provider.experimental.server import ProviderServicer
-from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2_grpc
+from pulumi.runtime.proto import (
+    engine_pb2,
+    engine_pb2_grpc,
+    provider_pb2,
+    provider_pb2_grpc,
+    status_pb2,
+)
 
 import sixways
 from sixways.plugin.provider import SixwaysProvider
-from sixways.plugin.resource import Severity
+from sixways.plugin.resource import PartlyMade, Severity
 from sixways_bundle import BundleError
 
 _SEVERITY = {"info": engine_pb2.INFO, "warning": engine_pb2.WARNING}
@@ -27,6 +34,9 @@ class _Servicer(ProviderServicer):
     async def _guarded(self, method: Callable[..., Awaitable[Any]], request: Any, ctx: Any) -> Any:
         try:
             return await method(request, ctx)
+        except PartlyMade as error:
+            code = grpc.StatusCode.FAILED_PRECONDITION
+            await ctx.abort(code, str(error), _details(code, error))
         except BundleError as error:
             await ctx.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 
@@ -47,6 +57,18 @@ class _Servicer(ProviderServicer):
 
     async def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._guarded(super().Delete, request, context)
+
+
+def _details(code: grpc.StatusCode, error: PartlyMade) -> tuple[tuple[str, bytes], ...]:
+    """What the engine reads beside a status: the resource that stands in spite of the error."""
+    failed = provider_pb2.ErrorResourceInitFailed(
+        id=error.resource_id,
+        properties=PropertyValue.marshal_map(error.properties),
+        reasons=[str(error)],
+    )
+    status = status_pb2.Status(code=code.value[0], message=str(error))
+    status.details.add().Pack(failed)
+    return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
 def main() -> None:
