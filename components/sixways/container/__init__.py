@@ -1,7 +1,8 @@
 """Way `container`: the bundle on Kubernetes, by one Helm chart.
 
-`model_deployment.py` installs the chart on any cluster, `eks.py` makes a cluster on AWS. The chart
-itself is `charts/sixways-server` of the repository; the wheel carries it beside this file.
+`model_deployment.py` installs the chart on any cluster, `eks.py` makes a cluster on AWS,
+`distributed_model.py` serves a model over several nodes. The chart itself is
+`charts/sixways-server` of the repository; the wheel carries it beside this file.
 
 Names are loaded when they are first used, since Pulumi's Kubernetes SDK takes seconds.
 """
@@ -12,14 +13,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sixways.container.distributed_model import DistributedModel, DistributedModelArgs
     from sixways.container.model_deployment import ModelDeployment, ModelDeploymentArgs
 
 _WHERE = {
+    "DistributedModel": "distributed_model",
     "ModelDeployment": "model_deployment",
 }
 _WHERE |= {f"{name}Args": module for name, module in _WHERE.items()}
 
 __all__ = [
+    "DistributedModel",
+    "DistributedModelArgs",
     "ModelDeployment",
     "ModelDeploymentArgs",
 ]
