@@ -63,8 +63,6 @@ def installed_definitions(*names: str) -> Iterator[None]:
         for name in names:
             file = _from_module(*modules[name]) if name in modules else _DATA / _WRITTEN[name]
             kubectl("apply", "--server-side", "-f", str(file))
-        for name in names:
-            kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
         until("they are served", lambda: set(names) <= set(_served()))
         yield
     finally:

@@ -296,6 +296,7 @@ class DistributedModel(pulumi.ComponentResource):
     def _url(self, model: k8s.apiextensions.CustomResource) -> pulumi.Output[str]:
         name = self._name
         after = pulumi.ResourceOptions.merge(self._opts, pulumi.ResourceOptions(depends_on=[model]))
+        inside = pulumi.Output.concat("http://", name, ".", self.namespace, f".svc:{pods.PORT}")
         if self._runtime == "leader-worker-set":
             leader = {
                 "leaderworkerset.sigs.k8s.io/name": name,
@@ -316,7 +317,7 @@ class DistributedModel(pulumi.ComponentResource):
                 opts=after,
             )
         elif self._args.get("service_type", "ClusterIP") == "ClusterIP":
-            return pulumi.Output.concat("http://", name, ".", self.namespace, f".svc:{pods.PORT}")
+            return inside
         else:
             # KubeRay makes it, since it leads it from one Ray cluster to the next.
             service = k8s.core.v1.Service.get(
@@ -324,15 +325,13 @@ class DistributedModel(pulumi.ComponentResource):
                 pulumi.Output.all(self.namespace, model.id).apply(lambda it: f"{it[0]}/{name}"),
                 opts=after,
             )
-        return pulumi.Output.all(service.spec, service.status, self.namespace).apply(
-            lambda it: f"http://{_host(name, *it)}:{pods.PORT}"
-        )
+        if self._args.get("service_type", "ClusterIP") == "ClusterIP":
+            return inside
+        return service.status.apply(lambda status: f"http://{_address(status)}:{pods.PORT}")
 
 
-def _host(name: str, spec: Any, status: Any, namespace: str) -> str:
-    if spec.type != "LoadBalancer":
-        return f"{name}.{namespace}.svc"
-    (first, *_) = status.load_balancer.ingress
+def _address(status: Any) -> str:
+    first = status.load_balancer.ingress[0]
     return str(first.hostname or first.ip)
 
 

@@ -145,11 +145,11 @@ def _check_parallel(checks: Checks, args: DistributedModelArgs) -> None:
 def _check_copies(checks: Checks, args: DistributedModelArgs) -> None:
     runtime = args.get("runtime", "leader-worker-set")
     replicas, surge = args.get("replicas"), args.get("max_surge")
-    if is_plain(runtime):
-        checks.one_of("runtime", runtime, RUNTIMES)
-    else:
-        checks.add("runtime", "an output", ", ".join(RUNTIMES), "give a plain value: what is made "
-                   "depends on it")  # fmt: skip
+    checks.one_of("runtime", runtime, RUNTIMES)
+    for field in ("runtime", "service_type"):
+        if not is_plain(args.get(field)):
+            checks.add(field, "an output", "a plain value", "which objects there are depends on "
+                       "it: write it down")  # fmt: skip
     checks.number("replicas", replicas, 1, 100, whole=True)
     checks.number("max_surge", surge, 0, 100, whole=True)
     if runtime == "ray":
