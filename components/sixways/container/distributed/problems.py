@@ -128,17 +128,17 @@ def _check_parallel(checks: Checks, args: DistributedModelArgs) -> None:
     checks.number("pipeline_parallel", pipeline, 1, MOST_NODES * MOST_GPUS, whole=True)
     if len(checks.problems) > before or not (is_number(nodes) and is_number(gpus)):
         return
-    tensor = gpus if tensor is None else tensor
-    if not is_number(tensor):
+    share: object = gpus if tensor is None else tensor
+    if not is_number(share):
         return
     total = int(nodes * gpus)
-    if gpus % tensor:
-        checks.add("tensor_parallel", tensor, f"a divisor of gpus_per_node ({gpus}), so that those "
+    if gpus % share:
+        checks.add("tensor_parallel", share, f"a divisor of gpus_per_node ({gpus}), so that those "
                    "who share a layer share a node",
                    f"use {gpus}, and pipeline_parallel {nodes}")  # fmt: skip
-    elif is_number(pipeline) and tensor * pipeline != total:
-        checks.add("pipeline_parallel", pipeline, f"{total // int(tensor)}: {nodes} nodes of "
-                   f"{gpus} GPUs are {total}, and tensor_parallel is {tensor}",
+    elif is_number(pipeline) and share * pipeline != total:
+        checks.add("pipeline_parallel", pipeline, f"{total // int(share)}: {nodes} nodes of "
+                   f"{gpus} GPUs are {total}, and tensor_parallel is {share}",
                    "leave it out, or change nodes or gpus_per_node")  # fmt: skip
 
 

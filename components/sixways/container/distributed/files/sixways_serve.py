@@ -28,7 +28,7 @@ _END_SECONDS = 30.0
 class VLLM:
     """One `vllm serve` on the head node, which vLLM wants to hold GPUs of the model too."""
 
-    async def __init__(self) -> None:
+    async def __init__(self) -> None:  # type: ignore[misc]  # Ray Serve awaits it
         environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
         # Ray hides all GPUs from an actor that asked for none.
         for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
