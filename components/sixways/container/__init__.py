@@ -1,7 +1,8 @@
 """Way `container`: the bundle on Kubernetes, by one Helm chart.
 
-`model_deployment.py` installs the chart on any cluster, `eks_cluster.py` makes a cluster on AWS.
-`image.py` and `bundle_image.py` bring the server and the bundles to a registry. The chart itself is
+`model_deployment.py` installs the chart on any cluster, `eks_cluster.py` makes a cluster on AWS,
+`distributed_model.py` serves a model over several nodes. `image.py` and `bundle_image.py` bring the
+server and the bundles to a registry. The chart itself is
 `charts/sixways-server` of the repository; the wheel carries it beside this file.
 
 Names are loaded when they are first used, since Pulumi's Kubernetes SDK takes seconds.
@@ -22,6 +23,8 @@ _WHERE = {
     "BundleImage": "bundle_image",
     "ContainerImage": "image",
     "EksCluster": "eks_cluster",
+    from sixways.container.distributed_model import DistributedModel, DistributedModelArgs
+    "DistributedModel": "distributed_model",
     "ModelDeployment": "model_deployment",
 }
 _WHERE |= {f"{name}Args": module for name, module in _WHERE.items()}
@@ -33,6 +36,8 @@ __all__ = [
     "ContainerImageArgs",
     "EksCluster",
     "EksClusterArgs",
+    "DistributedModel",
+    "DistributedModelArgs",
     "ModelDeployment",
     "ModelDeploymentArgs",
 ]
