@@ -22,6 +22,7 @@ _PARTS = ("name", "registry", "image", "bundles", "store", "eks", "deployment", 
 _MAPPINGS = ("registry", "image", "bundles", "store", "eks", "deployment", "tags")
 _REGISTRY = ("address", "username")
 _HERE = "sixways:container"
+_ADDRESS = "HOST/PATH: ghcr.io/shop"
 _EXAMPLE = "see infra/stacks/container.yaml for an example"
 # What the stack itself gives to each part.
 _FILLED_IN = {
@@ -153,6 +154,8 @@ class Parts:
             for key in _MAPPINGS
             if key in self._own and not isinstance(self._own[key], dict)
         ]
+        if not found and self.has("registry") and not self._own["registry"].get("address"):
+            found.append(Problem(f"{_HERE}.registry.address", "", _ADDRESS, "add it"))
         if not found:
             found = [*self._misplaced(), *self._refused_by_components()]
         if found:
@@ -179,9 +182,6 @@ class Parts:
                         "correct or remove it")
                 for key in self._own["registry"] if key not in _REGISTRY
             ]  # fmt: skip
-            if not self._own["registry"].get("address"):
-                found.append(Problem(f"{_HERE}.registry.address", "", "HOST/PATH: ghcr.io/shop",
-                                     "add it"))  # fmt: skip
         elif self._settings.registry_password is not None:
             found.append(Problem("sixways:registryPassword", "given", "no password without "
                                  f"{_HERE}.registry", "add it, or remove this"))  # fmt: skip
@@ -252,9 +252,11 @@ class Parts:
             elif one.field == "password":
                 fix = "pulumi config set --secret sixways:registryPassword"
                 found.append(Problem("sixways:registryPassword", "", one.accepted, fix))
-            elif one.field in ("repository", "username") and one.field not in own:
-                field = {"repository": "address"}.get(one.field, one.field)
-                found += located(f"{_HERE}.registry", [_renamed(one, field)])
+            elif one.field == "repository" and "repository" not in own:
+                address = str(self._own["registry"]["address"])
+                found.append(Problem(f"{_HERE}.registry.address", address, _ADDRESS, one.fix))
+            elif one.field == "username" and "username" not in own:
+                found += located(f"{_HERE}.registry", [one])
             else:
                 found += located(f"{_HERE}.image", [one])
         return found
@@ -271,7 +273,3 @@ class Parts:
             else:
                 found += located(f"{_HERE}.deployment", [one])
         return found
-
-
-def _renamed(problem: Problem, field: str) -> Problem:
-    return Problem(field, problem.value, problem.accepted, problem.fix)
