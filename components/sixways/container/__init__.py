@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sixways.container.bundle_image import BundleImage, BundleImageArgs
+    from sixways.container.distributed_model import DistributedModel, DistributedModelArgs
     from sixways.container.eks_cluster import EksCluster, EksClusterArgs
     from sixways.container.image import ContainerImage, ContainerImageArgs
     from sixways.container.model_deployment import ModelDeployment, ModelDeploymentArgs
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 _WHERE = {
     "BundleImage": "bundle_image",
     "ContainerImage": "image",
-    "EksCluster": "eks_cluster",
-    from sixways.container.distributed_model import DistributedModel, DistributedModelArgs
     "DistributedModel": "distributed_model",
+    "EksCluster": "eks_cluster",
     "ModelDeployment": "model_deployment",
 }
 _WHERE |= {f"{name}Args": module for name, module in _WHERE.items()}
@@ -34,10 +34,10 @@ __all__ = [
     "BundleImageArgs",
     "ContainerImage",
     "ContainerImageArgs",
-    "EksCluster",
-    "EksClusterArgs",
     "DistributedModel",
     "DistributedModelArgs",
+    "EksCluster",
+    "EksClusterArgs",
     "ModelDeployment",
     "ModelDeploymentArgs",
 ]
