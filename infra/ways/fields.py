@@ -19,7 +19,11 @@ def located(path: str, problems: Iterable[Problem]) -> list[Problem]:
         path: `sixways:container.image`.
         problems: as the component names the fields, in snake_case.
     """
-    return [replace(one, field=f"{path}.{_camel(one.field)}") for one in problems]
+    return [
+        # A setting of Pulumi's own (`aws:region`) is named in full already.
+        one if ":" in one.field else replace(one, field=f"{path}.{_camel(one.field)}")
+        for one in problems
+    ]
 
 
 def _camel(field: str) -> str:
