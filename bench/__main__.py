@@ -16,7 +16,7 @@ from bench.processes import Pins
 from sixways_bundle.report import machine
 
 _SERVING = ("engine", "overload", "embeddings", "chat")
-_PARTS = ("quantization", "start", *_SERVING)
+_PARTS = ("quantization", "start", "preview", *_SERVING)
 _GROUPS = {"serving": _SERVING}
 
 
@@ -73,6 +73,15 @@ def _start(console: Console, options: argparse.Namespace) -> Path:
     console.print(table(starts))
     figures = {name: figure.as_dict() for name, figure in starts.items()}
     return results.write("start", {"start_to_ready_seconds": figures})
+
+
+def _preview(console: Console, options: argparse.Namespace) -> Path:
+    from bench.preview import previews, table
+
+    found, resources = previews(options.rounds)
+    console.print(table(found, resources))
+    figures = {name: figure.as_dict() for name, figure in found.items()}
+    return results.write("preview", {"preview_seconds": figures, "resources": resources})
 
 
 def _serve(name: str, console: Console, compare: Callable[[], results.Outcome]) -> Path:
@@ -133,6 +142,7 @@ def _chat(console: Console, options: argparse.Namespace) -> Path:
 _RUN: dict[str, Callable[[Console, argparse.Namespace], Path]] = {
     "quantization": _quantization,
     "start": _start,
+    "preview": _preview,
     "engine": _engine,
     "overload": _overload,
     "embeddings": _embeddings,

@@ -48,6 +48,12 @@ def _missing_for_image() -> str | None:
     return None if shutil.which("podman") else "podman is not on PATH"
 
 
+def _missing_for_host() -> str | None:
+    from tests.host.machine import missing
+
+    return missing()
+
+
 def _missing_for_cluster() -> str | None:
     tools = ("kubectl", "helm", "pulumi-resource-kubernetes")
     absent = [name for name in tools if not shutil.which(name)]
@@ -71,6 +77,7 @@ TIERS: dict[str, Callable[[], str | None]] = {
     "engine": _missing_for_engine,
     "aws": _missing_for_aws,
     "image": _missing_for_image,
+    "host": _missing_for_host,
     "cluster": _missing_for_cluster,
 }
 

@@ -25,6 +25,8 @@ _OURS = {
     "bundles": "finished bundles",
     "variants": "quantized variants",
     "digests": "remembered checksums",
+    "hosts": "the Debian that the tests boot",
+    "mypy": "what the type checker found out before",
     "bench": "the environments of the peers that `make bench` compares with",
 }
 

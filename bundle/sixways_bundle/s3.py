@@ -209,6 +209,15 @@ def head(client: Any, bucket: str, key: str) -> Mapping[str, Any] | None:
     return found
 
 
+def sizes_below(client: Any, bucket: str, prefix: str) -> dict[str, int]:
+    """The bytes of each object below a prefix, by the rest of its key."""
+    return {
+        item["Key"].removeprefix(prefix): item["Size"]
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        for item in page.get("Contents", ())
+    }
+
+
 def transfer_manager(client: Any) -> Any:
     """s3transfer's manager, which ends all transfers when its block raises."""
     from s3transfer.manager import TransferConfig, TransferManager

@@ -223,7 +223,9 @@ def _receive(
     tell: Progress,
     cancelled: threading.Event | None,
 ) -> None:
-    if s3.head(client, bucket, folder + MANIFEST) is None:
+    # Asking for each would need the right to list the whole bucket, for those that need not be.
+    there = s3.sizes_below(client, bucket, folder)
+    if MANIFEST not in there:
         raise BundleError(
             f"{uri} holds no bundle, or one that is not wholly uploaded",
             [Problem(MANIFEST, "", "the manifest, which an upload writes last",
@@ -238,17 +240,15 @@ def _receive(
                      "do not use it; upload the bundle again: sixways bundle push")],
         )  # fmt: skip
     sizes = {entry.path: entry.size for entry in manifest.files}
-    for name in (*sizes, SIGNATURE, BUILD_REPORT):
-        found = s3.head(client, bucket, folder + name)
-        if found is None and name not in sizes:
-            continue  # these two are beside the bundle, and need not be
-        have = None if found is None else found["ContentLength"]
-        if have != sizes.setdefault(name, have or 0):
+    for name, size in sizes.items():
+        if there.get(name) != size:
+            have = f"{there[name]} bytes" if name in there else ""
             raise BundleError(
                 f"{uri}: {name} is not what the manifest says",
-                [Problem("size", "" if have is None else f"{have} bytes", f"{sizes[name]} bytes",
+                [Problem("size", have, f"{size} bytes",
                          "upload the bundle again: sixways bundle push")],
             )  # fmt: skip
+    sizes |= {name: there[name] for name in (SIGNATURE, BUILD_REPORT) if name in there}
     meter = s3.Meter("fetch", sum(sizes.values()), tell)
     for name in sizes:
         (into / name).parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sixways.api_key import ApiKey, ApiKeyArgs
     from sixways.bundle import Bundle, BundleArgs
     from sixways.local.container import LocalContainer, LocalContainerArgs
     from sixways.local.endpoint import LocalEndpoint, LocalEndpointArgs, ServedModelArgs
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "ApiKey": "sixways.api_key",
+    "ApiKeyArgs": "sixways.api_key",
     "Bundle": "sixways.bundle",
     "BundleArgs": "sixways.bundle",
     "LocalContainer": "sixways.local.container",
@@ -27,6 +30,8 @@ _WHERE = {
 }
 
 __all__ = [
+    "ApiKey",
+    "ApiKeyArgs",
     "Bundle",
     "BundleArgs",
     "LocalContainer",

@@ -6,20 +6,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pulumi
 
 from settings import Settings
-from sixways.cloud import (
-    BundleStore,
-    CloudMonitoring,
-    Ec2Endpoint,
-    MonthlyBudget,
-    SageMakerEndpoint,
-    ServerImage,
-)
+from sixways import cloud
 from ways.bundles import bundle_of
 from ways.cloud_settings import Made, Parts
+
+if TYPE_CHECKING:
+    from sixways.cloud import Ec2Endpoint, SageMakerEndpoint
 
 
 def deploy(settings: Settings) -> SageMakerEndpoint | Ec2Endpoint:
@@ -32,27 +29,29 @@ def deploy(settings: Settings) -> SageMakerEndpoint | Ec2Endpoint:
     parts.refuse()
 
     bundles = {model.name: bundle_of(model) for model in settings.models}
-    store = BundleStore("models", parts.store({n: (b.path, b.digest) for n, b in bundles.items()}))
+    store = cloud.BundleStore(
+        "models", parts.store({n: (b.path, b.digest) for n, b in bundles.items()})
+    )
     made = Made(
         pulumi.Output.from_input(""), store.uris, store.archive_uris, store.digests,
         store.kms_key_arn,
     )  # fmt: skip
     endpoint: SageMakerEndpoint | Ec2Endpoint
     if parts.is_sagemaker:
-        image = ServerImage("server", parts.own("image"))
-        endpoint = SageMakerEndpoint(
+        image = cloud.ServerImage("server", parts.own("image"))
+        endpoint = cloud.SageMakerEndpoint(
             "endpoint", parts.sagemaker(replace(made, image_uri=image.image_uri))
         )
         pulumi.export("endpoint_name", endpoint.endpoint_name)
         watched = parts.watch(endpoint_name=endpoint.endpoint_name)
     else:
-        endpoint = Ec2Endpoint("endpoint", parts.ec2(made))
+        endpoint = cloud.Ec2Endpoint("endpoint", parts.ec2(made))
         watched = parts.watch(
             load_balancer_arn_suffix=endpoint.load_balancer_arn_suffix,
             target_group_arn_suffix=endpoint.target_group_arn_suffix,
             autoscaling_group_name=endpoint.autoscaling_group_name,
         )
-    pulumi.export("alarms_dashboard", CloudMonitoring("watch", watched).dashboard)
+    pulumi.export("alarms_dashboard", cloud.CloudMonitoring("watch", watched).dashboard)
     if parts.has("budget"):
-        MonthlyBudget("budget", parts.own("budget"))
+        cloud.MonthlyBudget("budget", parts.own("budget"))
     return endpoint

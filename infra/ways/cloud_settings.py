@@ -15,8 +15,8 @@ import pulumi
 from settings import Settings
 from sixways.checks import InputsRefused
 from sixways.cloud import budget, bundle_store, monitoring, server_image
-from sixways.cloud.ec2 import endpoint as ec2
-from sixways.cloud.sagemaker import endpoint as sagemaker
+from sixways.cloud.ec2 import problems as ec2
+from sixways.cloud.sagemaker import checks as sagemaker
 from sixways_bundle import Problem
 from ways.fields import located
 

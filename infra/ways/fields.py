@@ -17,10 +17,10 @@ def located(path: str, problems: Iterable[Problem]) -> list[Problem]:
 
     Args:
         path: `sixways:container.image`.
-        problems: as the component names the fields, in snake_case.
+        problems: as the component names the fields, in snake_case. A setting of a provider
+            (`aws:region`) stands where it stands.
     """
     return [
-        # A setting of Pulumi's own (`aws:region`) is named in full already.
         one if ":" in one.field else replace(one, field=f"{path}.{_camel(one.field)}")
         for one in problems
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.aws.sagemaker_memory import SageMakerMemory, remembering
 from tests.aws.server import Aws, serve_aws
 
 
@@ -15,6 +16,13 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     """An empty AWS on this machine, for the tests of one file."""
     with serve_aws(tmp_path_factory.mktemp("aws")) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def memory(aws: Aws) -> Iterator[SageMakerMemory]:
+    """The same AWS through a door that keeps what moto forgets of SageMaker."""
+    with remembering(aws.url) as memory:
+        yield memory
 
 
 @pytest.fixture

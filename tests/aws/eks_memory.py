@@ -83,11 +83,14 @@ class EksMemory:
             for key in owned:
                 del self.identities[key]
         if "cluster" in answer:
-            answer["cluster"].update(self.kept.get((name,), {}))
+            kept = dict(self.kept.get((name,), {}))
+            changed = kept.pop("vpc", {})
+            answer["cluster"].update(kept)
             answer["cluster"]["resourcesVpcConfig"] = {
                 "vpcId": "vpc-0a1b2c3d",
                 "clusterSecurityGroupId": "sg-0a1b2c3d",
                 **answer["cluster"]["resourcesVpcConfig"],
+                **changed,
             }
         if "nodegroup" in answer:
             answer["nodegroup"].update(self.kept.get((name, asked["nodegroupName"]), {}))
@@ -102,6 +105,12 @@ class EksMemory:
         return answer
 
     # Each method below is named as boto3 names its action.
+
+    def _update_cluster_config(self, asked: _Json) -> _Json:
+        kept = self.kept[asked["name"],]
+        kept.update({key: asked[key] for key in _CLUSTER if asked.get(key)})
+        kept["vpc"] = {**kept.get("vpc", {}), **(asked.get("resourcesVpcConfig") or {})}
+        return _update("EndpointAccessUpdate")
 
     def _update_cluster_version(self, asked: _Json) -> _Json:
         self.kept[asked["name"],]["version"] = asked["version"]

@@ -52,15 +52,15 @@ class Aws:
 
 
 @contextlib.contextmanager
-def serve_aws(folder: Path) -> Iterator[Aws]:
+def serve_aws(folder: Path, host: str = "127.0.0.1") -> Iterator[Aws]:
     """Runs the AWS server for the block; its output is in `folder/aws.log`, and the aws-native
     stand-in, where that is in use, keeps its store in the same folder."""
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://{host}:{port}"
     log_path = folder / "aws.log"
     with log_path.open("wb") as log:
         child = subprocess.Popen(
-            [*aws_server(), "-H", "127.0.0.1", "-p", str(port)],
+            [*aws_server(), "-H", host, "-p", str(port)],
             stdout=log,
             stderr=log,
             env={
@@ -137,9 +137,11 @@ _IS_GONE = {"terminated", "shutting-down", "deleted", "deleting"}
 
 def _left(aws: Aws) -> Iterator[str]:
     for service, call, key, name in _LISTS:
-        answer = getattr(aws.client(service), call)()
+        answer = _all(aws.client(service), call)
         for item in answer.get(key) or []:
-            yield f"{service} {key} {item[name] if name else item}"
+            found = item[name] if name else item
+            if not found.startswith("/aws/service/"):  # public parameters, which are AWS's
+                yield f"{service} {key} {found}"
     for policy in aws.client("iam").list_policies(Scope="Local")["Policies"]:
         yield f"iam Policies {policy['PolicyName']}"
     budgets = aws.client("budgets").describe_budgets(AccountId=ACCOUNT)
@@ -170,6 +172,13 @@ def _left_in_scaling(scaling: Any) -> Iterator[str]:
         for call, key, name in _SCALING:
             for item in getattr(scaling, call)(ServiceNamespace=namespace)[key]:
                 yield f"application-autoscaling {key} {item[name]}"
+
+
+def _all(client: Any, call: str, **given: Any) -> Any:
+    """The whole answer, of all its pages."""
+    if client.can_paginate(call):
+        return client.get_paginator(call).paginate(**given).build_full_result()
+    return getattr(client, call)(**given)
 
 
 def _left_in_ec2(ec2: Any) -> Iterator[str]:

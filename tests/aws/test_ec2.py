@@ -234,13 +234,19 @@ def _assert_rights(aws: Aws, outputs: dict[str, Any]) -> None:
     statements = {statement["Sid"]: statement for statement in policy["Statement"]}
     prefix = f"bundles/minilm/{_HEX}"
     assert statements["ReadBundles"]["Resource"] == [f"arn:aws:s3:::models/{prefix}/*"]
-    (parameter,) = aws.client("ssm").describe_parameters()["Parameters"]
-    assert statements["KeyHashes"]["Resource"].endswith(f":parameter/{parameter['Name']}")
+    assert statements["KeyHashes"]["Resource"].endswith(f":parameter/{_parameter(aws)['Name']}")
+
+
+def _parameter(aws: Aws) -> dict[str, Any]:
+    pages = aws.client("ssm").get_paginator("describe_parameters").paginate()
+    found = pages.build_full_result()["Parameters"]
+    (own,) = [parameter for parameter in found if not parameter["Name"].startswith("/aws/")]
+    return dict(own)
 
 
 def _assert_keys(aws: Aws, stack: Stack, outputs: dict[str, Any]) -> None:
     ssm = aws.client("ssm")
-    (parameter,) = ssm.describe_parameters()["Parameters"]
+    parameter = _parameter(aws)
     assert parameter["Type"] == "SecureString"
     found = ssm.get_parameter(Name=parameter["Name"], WithDecryption=True)["Parameter"]["Value"]
     digest = hashlib.sha256(outputs["api_key"].encode()).hexdigest()

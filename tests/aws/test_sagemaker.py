@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.aws.sagemaker_memory import SageMakerMemory, remembering
+from tests.aws.sagemaker_memory import SageMakerMemory
 from tests.aws.server import Aws
 from tests.engine.pulumi_stack import Stack
 
@@ -28,12 +28,6 @@ endpoint = SageMakerEndpoint("search", json.loads(pulumi.Config().require("args"
 for field in SageMakerEndpoint.__annotations__:
     pulumi.export(field, getattr(endpoint, field))
 """
-
-
-@pytest.fixture(scope="module")
-def memory(aws: Aws) -> Iterator[SageMakerMemory]:
-    with remembering(aws.url) as memory:
-        yield memory
 
 
 @pytest.fixture

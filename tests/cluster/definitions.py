@@ -27,35 +27,46 @@ _MODULES = {
         "config/crd/bases/keda.sh_scaledobjects.yaml",
     ),
 }
+_DISTRIBUTED = {
+    "leaderworkersets.leaderworkerset.x-k8s.io": (
+        "sigs.k8s.io/lws@v0.7.0",
+        "config/crd/bases/leaderworkerset.x-k8s.io_leaderworkersets.yaml",
+    ),
+    "rayservices.ray.io": (
+        "github.com/ray-project/kuberay/ray-operator@v1.4.2",
+        "config/crd/bases/ray.io_rayservices.yaml",
+    ),
+}
 _WRITTEN = {
     "servicemonitors.monitoring.coreos.com": "servicemonitors.yaml",
     "prometheusrules.monitoring.coreos.com": "prometheusrules.yaml",
 }
-NAMES = (*_MODULES, *_WRITTEN)
+OPTIONAL = (*_MODULES, *_WRITTEN)
+"""What a ModelDeployment may ask for."""
+DISTRIBUTED = tuple(_DISTRIBUTED)
+"""The two runtimes of a DistributedModel."""
 
 
-def require_absent() -> None:
+def require_absent(*names: str) -> None:
     """Skips the test in a cluster that has one of them, which is then not ours to remove."""
     have = kubectl("get", "crd", "-o", "name")
-    for name in NAMES:
+    for name in names:
         if f"/{name}\n" in have:
             pytest.skip(f"the cluster has {name} already, and the test would remove it")
 
 
 @contextlib.contextmanager
-def installed_definitions() -> Iterator[None]:
-    """All of them, for the block."""
-    files = [_from_module(*where) for where in _MODULES.values()]
-    files += [_DATA / name for name in _WRITTEN.values()]
+def installed_definitions(*names: str) -> Iterator[None]:
+    """Those of that name, for the block."""
+    modules = _MODULES | _DISTRIBUTED
     try:
-        for file in files:
+        for name in names:
+            file = _from_module(*modules[name]) if name in modules else _DATA / _WRITTEN[name]
             kubectl("apply", "--server-side", "-f", str(file))
-        for name in NAMES:
-            kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
-        until("they are served", lambda: set(NAMES) <= set(_served()))
+        until("they are served", lambda: set(names) <= set(_served()))
         yield
     finally:
-        kubectl("delete", "crd", *NAMES, "--ignore-not-found")
+        kubectl("delete", "crd", *names, "--ignore-not-found")
 
 
 def _served() -> list[str]:

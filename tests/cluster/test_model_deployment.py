@@ -13,7 +13,7 @@ import pytest
 
 from sixways.container.args import ModelDeploymentArgs
 from sixways.container.chart import chart_values
-from tests.cluster.definitions import installed_definitions, require_absent
+from tests.cluster.definitions import OPTIONAL, installed_definitions, require_absent
 from tests.cluster.kubernetes import get, helm_install, installed, kubectl, until, watching
 from tests.engine.pulumi_stack import Stack
 
@@ -201,7 +201,7 @@ def test_an_autoscaler_looks_at_cpu_and_queue_and_owns_the_number_of_pods(
 def test_what_the_cluster_does_not_know_is_left_out_and_comes_once_it_does(
     shop: Shop, project: Path, pulumi_env: dict[str, str], namespace: str, tmp_path: Path
 ) -> None:
-    require_absent()
+    require_absent(*OPTIONAL)
     name = shop.name
     shop.wants({**_EVERYTHING, "namespace": namespace})
     with Stack(project, pulumi_env) as stack:
@@ -214,7 +214,7 @@ def test_what_the_cluster_does_not_know_is_left_out_and_comes_once_it_does(
         assert get("deployment", name, "-n", namespace)["spec"]["replicas"] == 1
         assert stack.outputs()["url"] == "https://a.example.com"
 
-        with installed_definitions():
+        with installed_definitions(*OPTIONAL):
             up = stack.up("--skip-preview").stdout
             assert "is left out" not in up
             assert kinds(namespace) == {*_ALWAYS, *_OPTIONAL, "Ingress", "ConfigMap"}

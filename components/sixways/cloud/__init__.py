@@ -14,35 +14,84 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sixways.cloud.budget import MonthlyBudget, MonthlyBudgetArgs
-    from sixways.cloud.bundle_store import BundleStore, BundleStoreArgs
-    from sixways.cloud.ec2.endpoint import Ec2Endpoint, Ec2EndpointArgs
-    from sixways.cloud.monitoring import CloudMonitoring, CloudMonitoringArgs
-    from sixways.cloud.sagemaker.endpoint import SageMakerEndpoint, SageMakerEndpointArgs
+    from sixways.cloud.bundle_store import BundleStore, BundleStoreArgs, BundleStoreBundleArgs
+    from sixways.cloud.ec2.args import Ec2EndpointArgs, Ec2ModelArgs
+    from sixways.cloud.ec2.endpoint import Ec2Endpoint
+    from sixways.cloud.monitoring import CloudMonitoring
+    from sixways.cloud.monitoring_args import (
+        CloudMonitoringArgs,
+        MonitoredVariantArgs,
+        ThresholdsArgs,
+    )
+    from sixways.cloud.sagemaker.args import (
+        SageMakerAsyncArgs,
+        SageMakerBundleArgs,
+        SageMakerCaptureArgs,
+        SageMakerDeploymentArgs,
+        SageMakerEndpointArgs,
+        SageMakerServerlessArgs,
+        SageMakerVariantArgs,
+    )
+    from sixways.cloud.sagemaker.copies import SageMakerScaleToZeroArgs
+    from sixways.cloud.sagemaker.endpoint import SageMakerEndpoint
+    from sixways.cloud.sagemaker.scaling import SageMakerScalingArgs
+    from sixways.cloud.sagemaker.schedules import SageMakerScheduleArgs
     from sixways.cloud.server_image import ServerImage, ServerImageArgs
 
 _WHERE = {
     "BundleStore": "bundle_store",
+    "BundleStoreArgs": "bundle_store",
+    "BundleStoreBundleArgs": "bundle_store",
     "CloudMonitoring": "monitoring",
+    "CloudMonitoringArgs": "monitoring_args",
     "Ec2Endpoint": "ec2.endpoint",
+    "Ec2EndpointArgs": "ec2.args",
+    "Ec2ModelArgs": "ec2.args",
+    "MonitoredVariantArgs": "monitoring_args",
     "MonthlyBudget": "budget",
+    "MonthlyBudgetArgs": "budget",
+    "SageMakerAsyncArgs": "sagemaker.args",
+    "SageMakerBundleArgs": "sagemaker.args",
+    "SageMakerCaptureArgs": "sagemaker.args",
+    "SageMakerDeploymentArgs": "sagemaker.args",
     "SageMakerEndpoint": "sagemaker.endpoint",
+    "SageMakerEndpointArgs": "sagemaker.args",
+    "SageMakerScaleToZeroArgs": "sagemaker.copies",
+    "SageMakerScalingArgs": "sagemaker.scaling",
+    "SageMakerScheduleArgs": "sagemaker.schedules",
+    "SageMakerServerlessArgs": "sagemaker.args",
+    "SageMakerVariantArgs": "sagemaker.args",
     "ServerImage": "server_image",
+    "ServerImageArgs": "server_image",
+    "ThresholdsArgs": "monitoring_args",
 }
-_WHERE |= {f"{name}Args": module for name, module in _WHERE.items()}
 
 __all__ = [
     "BundleStore",
     "BundleStoreArgs",
+    "BundleStoreBundleArgs",
     "CloudMonitoring",
     "CloudMonitoringArgs",
     "Ec2Endpoint",
     "Ec2EndpointArgs",
+    "Ec2ModelArgs",
+    "MonitoredVariantArgs",
     "MonthlyBudget",
     "MonthlyBudgetArgs",
+    "SageMakerAsyncArgs",
+    "SageMakerBundleArgs",
+    "SageMakerCaptureArgs",
+    "SageMakerDeploymentArgs",
     "SageMakerEndpoint",
     "SageMakerEndpointArgs",
+    "SageMakerScaleToZeroArgs",
+    "SageMakerScalingArgs",
+    "SageMakerScheduleArgs",
+    "SageMakerServerlessArgs",
+    "SageMakerVariantArgs",
     "ServerImage",
     "ServerImageArgs",
+    "ThresholdsArgs",
 ]
 
 

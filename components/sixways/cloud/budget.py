@@ -8,7 +8,7 @@ import pulumi
 import pulumi_aws as aws
 
 from sixways.checks import Checks, InputsRefused, is_number, is_plain
-from sixways.cloud.budget_topic import create_topic
+from sixways.cloud.topic import BUDGETS, create_topic
 from sixways_bundle import Problem
 
 _ACTUAL = [80.0, 100.0]
@@ -78,7 +78,7 @@ class MonthlyBudget(pulumi.ComponentResource):
         emails = args.get("emails") or []
         topic: pulumi.Input[str] | None = args.get("topic_arn")
         if not topic and not emails:
-            topic = create_topic(f"{name}-topic", tags, self)
+            topic = create_topic(f"{name}-topic", BUDGETS, tags, self)
         budget = aws.budgets.Budget(
             f"{name}-budget",
             name=args.get("budget_name"),

@@ -6,7 +6,6 @@ import pulumi
 import pulumi_aws as aws
 
 from sixways.checks import InputsRefused
-from sixways.cloud.alarm_topic import create_topic
 from sixways.cloud.alarms import (
     AGENT,
     Ec2Target,
@@ -24,6 +23,7 @@ from sixways.cloud.monitoring_args import (
     instance_types,
     problems,
 )
+from sixways.cloud.topic import ALARMS, create_topic
 from sixways.observability.cloudwatch import RUNBOOK, create_alarm
 from sixways.observability.slo import Slo
 
@@ -77,7 +77,7 @@ class CloudMonitoring(pulumi.ComponentResource):
         topic_arn = (
             args["topic_arn"]
             if "topic_arn" in args
-            else create_topic(f"{name}-alarms", tags, self).arn
+            else create_topic(f"{name}-alarms", ALARMS, tags, self)
         )
         for address in args.get("emails") or []:
             aws.sns.TopicSubscription(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 import pulumi
-from botocore.session import Session
+from botocore.loaders import Loader
+from botocore.regions import EndpointResolver
 
 from sixways.checks import Checks
 
@@ -13,10 +14,13 @@ from sixways.checks import Checks
 @cache
 def regions(service: str) -> tuple[str, ...]:
     """The regions of all partitions that have the service, by botocore's own data."""
-    session = Session()
+    # Without a session, whose import takes longer than all else here.
+    loader = Loader()
+    known = EndpointResolver(loader.load_data("endpoints"))
+    prefix = loader.load_service_model(service, "service-2")["metadata"]["endpointPrefix"]
     found: set[str] = set()
-    for partition in session.get_available_partitions():
-        found.update(session.get_available_regions(service, partition_name=partition))
+    for partition in known.get_available_partitions():
+        found.update(known.get_available_endpoints(prefix, partition_name=partition))
     return tuple(sorted(found))
 
 

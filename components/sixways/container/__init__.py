@@ -1,7 +1,8 @@
 """Way `container`: the bundle on Kubernetes, by one Helm chart.
 
-`model_deployment.py` installs the chart on any cluster, `eks_cluster.py` makes a cluster on AWS.
-`image.py` and `bundle_image.py` bring the server and the bundles to a registry. The chart itself is
+`model_deployment.py` installs the chart on any cluster, `eks_cluster.py` makes a cluster on AWS,
+`distributed_model.py` serves a model over several nodes. `image.py` and `bundle_image.py` bring the
+server and the bundles to a registry. The chart itself is
 `charts/sixways-server` of the repository; the wheel carries it beside this file.
 
 Names are loaded when they are first used, since Pulumi's Kubernetes SDK takes seconds.
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sixways.container.bundle_image import BundleImage, BundleImageArgs
+    from sixways.container.distributed_model import DistributedModel, DistributedModelArgs
     from sixways.container.eks_cluster import EksCluster, EksClusterArgs
     from sixways.container.image import ContainerImage, ContainerImageArgs
     from sixways.container.model_deployment import ModelDeployment, ModelDeploymentArgs
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "BundleImage": "bundle_image",
     "ContainerImage": "image",
+    "DistributedModel": "distributed_model",
     "EksCluster": "eks_cluster",
     "ModelDeployment": "model_deployment",
 }
@@ -31,6 +34,8 @@ __all__ = [
     "BundleImageArgs",
     "ContainerImage",
     "ContainerImageArgs",
+    "DistributedModel",
+    "DistributedModelArgs",
     "EksCluster",
     "EksClusterArgs",
     "ModelDeployment",

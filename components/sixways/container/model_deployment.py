@@ -18,8 +18,8 @@ from sixways.container.args import (
 )
 from sixways.container.chart import chart_folder, chart_values
 from sixways.container.problems import by_tag, problems
+from sixways.endpoint import bundle_digest
 from sixways.plugin.api_key import sha256
-from sixways.plugin.local_endpoint import bundle_digest
 
 __all__ = [
     "AutoscalingArgs",

@@ -37,7 +37,7 @@ _IMAGE = re.compile(
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _S3 = re.compile(r"s3://[^/]+/(.+/)?[^/]+/(?P<hex>[0-9a-f]{64})/?")
 _SOURCES = ("s3_uri", "image", "path")
-_BY_DIGEST = "REPOSITORY@sha256:DIGEST"
+BY_DIGEST = "REPOSITORY@sha256:DIGEST"
 
 
 def problems(name: str, args: ModelDeploymentArgs) -> list[Problem]:
@@ -48,9 +48,7 @@ def problems(name: str, args: ModelDeploymentArgs) -> list[Problem]:
     if not _RELEASE.fullmatch(name):
         checks.add("name", name, "up to 53 of a-z, 0-9 and '-', beginning with a letter",
                    "rename the resource: its Service is called like it")  # fmt: skip
-    image = args.get("image")
-    if isinstance(image, str) and image and not _IMAGE.fullmatch(image):
-        checks.add("image", image, _BY_DIGEST, "take ServerImage.image_uri")
+    check_image(checks, "image", args.get("image"), "take ServerImage.image_uri")
     _check_models(checks, args.get("models"))
     _check_pods(checks, args)
     _check_scaling(checks, args)
@@ -76,41 +74,31 @@ def _check_models(checks: Checks, models: object) -> None:
             continue
         checks.known(model, DeployedModelArgs, here)
         checks.required(model, "name", "digest", prefix=here)
-        name, digest, uri = (model.get(key) for key in ("name", "digest", "s3_uri"))
+        name, digest = model.get("name"), model.get("digest")
         if isinstance(name, str) and name:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
                 checks.add(f"{here}name", name, "up to 128 letters, digits, '.', '_' and '-'")
             if name in seen:
                 checks.add(f"{here}name", name, "each name once", "rename one of them")
             seen.add(name)
-        if isinstance(digest, str) and digest and not _DIGEST.fullmatch(digest):
-            checks.add(f"{here}digest", digest, "sha256:… with 64 hexadecimal digits",
-                       "take Bundle.digest")  # fmt: skip
         given = [key for key in _SOURCES if model.get(key) is not None]
         if len(given) != 1:
             field = given[-1] if given else "s3_uri"
             checks.add(f"{here}{field}", ", ".join(given) or None,
                        "exactly one of s3_uri, image, path",
                        "say where the bundle lies")  # fmt: skip
-        if isinstance(uri, str):
-            found = _S3.fullmatch(uri)
-            if found is None:
-                checks.add(f"{here}s3_uri", uri, "s3://BUCKET/bundles/NAME/HEX/",
-                           "take BundleStore.uris")  # fmt: skip
-            elif isinstance(digest, str) and digest != f"sha256:{found['hex']}":
-                checks.add(f"{here}s3_uri", uri, f"the address of {digest}",
-                           "correct one of the two")  # fmt: skip
+        check_bundle_address(checks, here, model.get("s3_uri"), digest)
         image = model.get("image")
         if by_tag(image):
-            checks.add(f"{here}image", image, _BY_DIGEST, "name the image by its digest")
+            checks.add(f"{here}image", image, BY_DIGEST, "name the image by its digest")
         path = model.get("path")
         if isinstance(path, str) and not path.startswith("/"):
             checks.add(f"{here}path", path, "an absolute path in the server's image")
 
 
 def _check_pods(checks: Checks, args: ModelDeploymentArgs) -> None:
-    _quantity(checks, "cpu", args.get("cpu"), "a quantity above 0: 500m, 2, 1.5")
-    memory = _quantity(checks, "memory", args.get("memory"), "a quantity: 512Mi, 2Gi, 1.5G")
+    check_quantity(checks, "cpu", args.get("cpu"), "a quantity above 0: 500m, 2, 1.5")
+    memory = check_quantity(checks, "memory", args.get("memory"), "a quantity: 512Mi, 2Gi, 1.5G")
     if memory is not None and 0 < memory < _LEAST_MEMORY:
         checks.add("memory", args.get("memory"), "at least 64Mi",
                    "add a unit: Mi and Gi are 2^20 and 2^30 bytes, none is bytes")  # fmt: skip
@@ -126,13 +114,8 @@ def _check_pods(checks: Checks, args: ModelDeploymentArgs) -> None:
     # No shorter than idle connections linger after SIGTERM, 6 s by default.
     checks.number("drain_seconds", args.get("drain_seconds"), 6, 3600, whole=True)
     checks.number("startup_seconds", args.get("startup_seconds"), 2, 86_400, whole=True)
-    _names(checks, "image_pull_secrets", args.get("image_pull_secrets"))
-    for name, value in _plain_items(args.get("env")):
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            checks.add("env", name, "names of letters, digits and '_'")
-        elif name.startswith("SIXWAYS_"):
-            checks.add(f"env.{name}", value, "variables that are not the server's own settings",
-                       "use the component's inputs, or values.server")  # fmt: skip
+    check_names(checks, "image_pull_secrets", args.get("image_pull_secrets"))
+    check_env(checks, args.get("env"))
 
 
 def _check_scaling(checks: Checks, args: ModelDeploymentArgs) -> None:
@@ -200,12 +183,7 @@ def _check_service(checks: Checks, args: ModelDeploymentArgs) -> None:
     namespace = args.get("namespace")
     if isinstance(namespace, str) and not _LABEL.fullmatch(namespace):
         checks.add("namespace", namespace, "up to 63 of a-z, 0-9 and '-'")
-    for index, given in enumerate(_plain_list(args.get("source_ranges"))):
-        try:
-            ipaddress.ip_network(given)
-        except ValueError as error:
-            checks.add(f"source_ranges[{index}]", given, "a network: 203.0.113.0/24",
-                       f"correct it ({error})")  # fmt: skip
+    check_networks(checks, args.get("source_ranges"))
 
 
 def _check_front(checks: Checks, args: ModelDeploymentArgs) -> None:
@@ -215,7 +193,7 @@ def _check_front(checks: Checks, args: ModelDeploymentArgs) -> None:
         checks.required(ingress, "hosts", "tls_secret", prefix="ingress.")
         _hosts(checks, "ingress.hosts", ingress.get("hosts"))
         for key in ("tls_secret", "class_name"):
-            _object_name(checks, f"ingress.{key}", ingress.get(key))
+            object_name(checks, f"ingress.{key}", ingress.get(key))
     if isinstance(route, Mapping):
         checks.known(route, RouteArgs, "route.")
         checks.required(route, "hosts", prefix="route.")
@@ -233,17 +211,12 @@ def _check_front(checks: Checks, args: ModelDeploymentArgs) -> None:
             if len(parts) > 3 or not all(_OBJECT.fullmatch(part) for part in parts):
                 checks.add("route.gateway", gateway, "NAME, NAMESPACE/NAME or "
                            "NAMESPACE/NAME/LISTENER")  # fmt: skip
-        _object_name(checks, "route.tls_secret", route.get("tls_secret"))
+        object_name(checks, "route.tls_secret", route.get("tls_secret"))
 
 
 def _check_keys(checks: Checks, args: ModelDeploymentArgs) -> None:
-    key = args.get("api_key")
-    if isinstance(key, str) and (len(key) < _LEAST_KEY or not key.isascii() or " " in key):
-        # The key itself is shown to nobody.
-        checks.add("api_key", f"{len(key)} characters",
-                   f"at least {_LEAST_KEY} printable ASCII characters without blanks",
-                   "leave it out for a random one")  # fmt: skip
-    _object_name(checks, "keys_secret", args.get("keys_secret"))
+    check_key(checks, args.get("api_key"))
+    object_name(checks, "keys_secret", args.get("keys_secret"))
     values = args.get("values")
     if values is not None and not isinstance(values, Mapping):
         checks.add("values", type(values).__name__, "a mapping of the chart's values")
@@ -256,7 +229,57 @@ def _check_monitoring(checks: Checks, monitoring: object) -> None:
     check_slo(checks, monitoring.get("slo"), "monitoring.slo.")
 
 
-def _quantity(checks: Checks, field: str, value: object, accepted: str) -> float | None:
+def check_image(checks: Checks, field: str, image: object, fix: str) -> None:
+    """The name of an image, by digest or tag."""
+    if isinstance(image, str) and image and not _IMAGE.fullmatch(image):
+        checks.add(field, image, BY_DIGEST, fix)
+
+
+def check_bundle_address(checks: Checks, here: str, uri: object, digest: object) -> None:
+    """A bundle's digest, and the address in S3 that ends with it."""
+    if isinstance(digest, str) and digest and not _DIGEST.fullmatch(digest):
+        checks.add(f"{here}digest", digest, "sha256:… with 64 hexadecimal digits",
+                   "take Bundle.digest")  # fmt: skip
+    if isinstance(uri, str):
+        found = _S3.fullmatch(uri)
+        if found is None:
+            checks.add(f"{here}s3_uri", uri, "s3://BUCKET/bundles/NAME/HEX/",
+                       "take BundleStore.uris")  # fmt: skip
+        elif isinstance(digest, str) and digest != f"sha256:{found['hex']}":
+            checks.add(f"{here}s3_uri", uri, f"the address of {digest}",
+                       "correct one of the two")  # fmt: skip
+
+
+def check_env(checks: Checks, env: object) -> None:
+    """Environment variables beside those that the component sets."""
+    for name, value in _plain_items(env):
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            checks.add("env", name, "names of letters, digits and '_'")
+        elif name.startswith("SIXWAYS_"):
+            checks.add(f"env.{name}", value, "variables that are not the server's own settings",
+                       "use the component's inputs")  # fmt: skip
+
+
+def check_networks(checks: Checks, ranges: object) -> None:
+    """Networks in CIDR notation."""
+    for index, given in enumerate(_plain_list(ranges)):
+        try:
+            ipaddress.ip_network(given)
+        except ValueError as error:
+            checks.add(f"source_ranges[{index}]", given, "a network: 203.0.113.0/24",
+                       f"correct it ({error})")  # fmt: skip
+
+
+def check_key(checks: Checks, key: object) -> None:
+    """A key long enough not to be guessed; it is shown to nobody."""
+    if isinstance(key, str) and (len(key) < _LEAST_KEY or not key.isascii() or " " in key):
+        checks.add("api_key", f"{len(key)} characters",
+                   f"at least {_LEAST_KEY} printable ASCII characters without blanks",
+                   "leave it out for a random one")  # fmt: skip
+
+
+def check_quantity(checks: Checks, field: str, value: object, accepted: str) -> float | None:
+    """A quantity above 0, as Kubernetes writes it, and its number."""
     if value is None or not is_plain(value):
         return None
     number = parse_quantity(value) if isinstance(value, str) else None
@@ -274,14 +297,16 @@ def _plain_items(value: object) -> list[tuple[str, object]]:
     return list(value.items()) if isinstance(value, Mapping) else []
 
 
-def _object_name(checks: Checks, field: str, value: object) -> None:
+def object_name(checks: Checks, field: str, value: object) -> None:
+    """The name of an object in the cluster."""
     if isinstance(value, str) and not _OBJECT.fullmatch(value):
         checks.add(field, value, "the name of an object: a-z, 0-9, '-' and '.'")
 
 
-def _names(checks: Checks, field: str, value: object) -> None:
+def check_names(checks: Checks, field: str, value: object) -> None:
+    """A list of such names."""
     for index, name in enumerate(_plain_list(value)):
-        _object_name(checks, f"{field}[{index}]", name)
+        object_name(checks, f"{field}[{index}]", name)
 
 
 def _hosts(checks: Checks, field: str, value: object) -> None:

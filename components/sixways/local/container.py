@@ -11,9 +11,9 @@ import pulumi_docker as docker
 
 from sixways.api_key import ApiKey
 from sixways.checks import Checks, InputsRefused, is_plain
+from sixways.endpoint import bundle_digest
 from sixways.local.endpoint import ServedModelArgs
 from sixways.plugin.api_key import KEY, sha256
-from sixways.plugin.local_endpoint import bundle_digest
 from sixways_bundle import Problem
 
 KEYS_FOLDER = "/etc/sixways/keys"

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 import sixways
+from sixways.endpoint import bundle_digest
 from sixways.local import process
 from sixways.local.process import Running, ServedModel
 from sixways.plugin.resource import Call, Changes, Resource, Values, unexpected
@@ -164,14 +165,6 @@ def _folder(call: Call, inputs: Values) -> Path:
     """One folder for each URN: names repeat below different parents, and may hold slashes."""
     slug = re.sub(r"[^A-Za-z0-9_-]", "-", call.name)[:40]
     return Path(inputs["stateDir"]) / f"{slug}-{hashlib.sha256(call.urn.encode()).hexdigest()[:8]}"
-
-
-def bundle_digest(models: list[Values]) -> str:
-    """What is served, as one digest: the bundle's own, or that of all names and digests."""
-    if len(models) == 1:
-        return str(models[0]["digest"])
-    served = sorted((model["name"], model["digest"]) for model in models)
-    return f"sha256:{hashlib.sha256(msgspec.json.encode(served)).hexdigest()}"
 
 
 def _foreseen(inputs: Values) -> Values:

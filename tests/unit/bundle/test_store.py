@@ -201,6 +201,27 @@ def test_a_cancelled_upload_is_no_bundle(client: Any, bundle: Result, tmp_path: 
     assert not (tmp_path / "into").exists()
 
 
+def test_a_reader_needs_only_to_list_its_folder_and_to_get_objects(
+    client: Any, bundle: Result, tmp_path: Path
+) -> None:
+    store.upload(bundle.path, BUCKET, client=client)
+    asked: list[tuple[str, str]] = []
+
+    def note(model: Any, params: Any, **_: Any) -> None:
+        asked.append((model.name, params["query_string"].get("prefix", params["url_path"])))
+
+    client.meta.events.register("before-call.s3", note)
+    fetch(client, bundle, tmp_path / "into")
+    names = [*(entry.path for entry in bundle.manifest.files), "bundle.json", "build.json"]
+    # GetObject and HeadObject are both s3:GetObject; no key is asked for that is not there.
+    for name, where in asked:
+        if name == "ListObjectsV2":
+            assert where == folder(bundle)
+        else:
+            assert name in ("GetObject", "HeadObject")
+            assert where.removeprefix("/").removeprefix(folder(bundle)) in names
+
+
 def test_progress_ends_with_all(client: Any, bundle: Result, tmp_path: Path) -> None:
     seen: dict[str, float] = {}
 

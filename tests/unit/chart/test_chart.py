@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any
 import pytest
 import yaml
 from starlette.routing import Route
+from typer.testing import CliRunner
 
 import sixways
+from sixways.cli import app
 from sixways_server.app import create_app
 from sixways_server.auth import OPEN_PATHS, KeyStore
 from sixways_server.config import ServerConfig
+from sixways_server.container import main as start
 from sixways_server.metrics import Metrics
 from sixways_server.registry import Registry
-from sixways_server.sagemaker import configuration
 from tests.unit.chart.rendered import CHART, CRDS, DIGEST, HEX, IMAGE, render
 
 pytestmark = pytest.mark.cluster
@@ -87,22 +90,42 @@ def test_a_pod_has_time_for_the_pause_and_the_servers_drain(tmp_path: Path) -> N
     assert shown.pod["terminationGracePeriodSeconds"] > pause + 120 + 9
 
 
-def test_the_server_understands_its_environment(tmp_path: Path) -> None:
+def test_the_images_entry_point_understands_its_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chart names no command: the container runs the image's own."""
     models = [
         {"name": "minilm", "digest": DIGEST, "s3": f"s3://b/bundles/minilm/{HEX}/"},
         {"name": "chat", "digest": DIGEST, "variant": "openvino-int8", "path": "/models/chat"},
     ]
     shown = render(tmp_path, {"models": models, "server": {"workers": 2, "graphql": True}})
-    raw = configuration(environment(shown.server))
+    assert not {"command", "args"} & shown.server.keys()
+    dockerfile = (CHART.parents[1] / "model_server" / "Dockerfile").read_text()
+    assert 'CMD ["python", "-m", "sixways_server.container"]' in dockerfile
+    ran: list[ServerConfig] = []
+
+    def run(config: ServerConfig) -> int:
+        ran.append(config)
+        return 0
+
+    monkeypatch.setattr("sixways_server.serve.run", run)
     keys = tmp_path / "keys.json"
     keys.write_text('{"keys": []}')
-    raw["keys_file"] = str(keys)
-    for model in raw["models"]:
-        assert model["digest"] == DIGEST
-        model["path"] = f"dummy:{'chat' if model['name'] == 'chat' else 'embeddings'}"
-    config = ServerConfig.from_dict(raw)
+    told = environment(shown.server)
+    assert {model["digest"] for model in json.loads(told["SIXWAYS_MODELS"])} == {DIGEST}
+    served = {"minilm": "embeddings", "chat": "chat"}
+    dummies = [
+        {**model, "path": f"dummy:{served[model['name']]}"}
+        for model in json.loads(told["SIXWAYS_MODELS"])
+    ]
+    told |= {"SIXWAYS_MODELS": json.dumps(dummies), "SIXWAYS_KEYS_FILE": str(keys)}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert start() == 0
+    (config,) = ran
+    assert (config.host, config.port) == ("0.0.0.0", shown.server["ports"][0]["containerPort"])  # noqa: S104
     assert (config.workers, config.graphql, config.console) == (2, True, True)
-    assert config.drain_seconds == 30.0
+    assert (config.drain_seconds, config.linger_seconds) == (30.0, 6.0)
     assert [model.variant for model in config.models] == [None, "openvino-int8"]
 
 
@@ -123,13 +146,21 @@ def test_a_secret_that_exists_is_used_and_none_is_made(tmp_path: Path) -> None:
     assert keys["secret"]["secretName"] == "ours"
 
 
-def test_a_bundle_from_s3_is_fetched_and_verified_before_the_server_starts(tmp_path: Path) -> None:
+def test_a_bundle_from_s3_is_fetched_and_verified_before_the_server_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uri = f"s3://b/bundles/minilm/{HEX}/"
     shown = render(tmp_path, {"models": [{"name": "minilm", "digest": DIGEST, "s3": uri}]})
     (fetch,) = shown.pod["initContainers"]
     assert fetch["image"] == IMAGE
-    assert fetch["command"] == ["sixways", "bundle", "fetch", uri, "--into", "/bundles/s3/minilm",
-                                "--digest", DIGEST]  # fmt: skip
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("sixways_bundle.s3.client", lambda *_: io.BytesIO())
+    monkeypatch.setattr("sixways_bundle.store.fetch", lambda *given, **_: asked.append(given))
+    program, *arguments = fetch["command"]
+    assert program == "sixways"
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert asked == [(uri, DIGEST, Path("/bundles/s3/minilm"))]
     mounts = {mount["name"]: mount for mount in shown.server["volumeMounts"]}
     assert mounts["fetched"] == {"name": "fetched", "mountPath": "/bundles/s3", "readOnly": True}
     assert (

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import sixways
-from sixways.plugin.local_endpoint import LocalEndpointResource, bundle_digest
+from sixways.endpoint import bundle_digest
+from sixways.plugin.local_endpoint import LocalEndpointResource
 from sixways.plugin.resource import Call, Values
 from sixways.plugin.values import UNKNOWN
 from sixways_bundle import BundleError

@@ -44,7 +44,7 @@ def create_balancer(
     in_public_subnets: bool,
     deletion_protection: pulumi.Input[bool],
     access_logs_bucket: pulumi.Input[str] | None,
-    request_seconds: float,
+    request_seconds: pulumi.Output[float],
     drain_seconds: float,
 ) -> Balancer:
     """Makes everything in front of the machines; see `Ec2EndpointArgs` for the words."""
@@ -56,7 +56,7 @@ def create_balancer(
         internal=internal,
         subnets=network.public_subnet_ids if in_public_subnets else network.private_subnet_ids,
         security_groups=[front.id],
-        idle_timeout=idle_seconds(request_seconds),
+        idle_timeout=request_seconds.apply(idle_seconds),
         drop_invalid_header_fields=True,
         desync_mitigation_mode="strictest",
         enable_deletion_protection=deletion_protection,
@@ -74,8 +74,8 @@ def create_balancer(
         protocol="HTTPS",
         # Requests differ a hundredfold in length: the machine with the fewest gets the next.
         load_balancing_algorithm_type="least_outstanding_requests",
-        deregistration_delay=min(
-            MOST_DELAY_SECONDS, math.ceil(max(request_seconds, drain_seconds))
+        deregistration_delay=request_seconds.apply(
+            lambda longest: min(MOST_DELAY_SECONDS, math.ceil(max(longest, drain_seconds)))
         ),
         health_check={
             "path": HEALTH_PATH,

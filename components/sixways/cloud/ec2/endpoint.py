@@ -1,7 +1,7 @@
 """`Ec2Endpoint`: bundles served by machines behind a load balancer."""
 
 import base64
-from typing import Any
+from typing import Any, cast
 
 import pulumi
 import pulumi_aws as aws
@@ -17,8 +17,8 @@ from sixways.cloud.ec2.problems import problems
 from sixways.cloud.ec2.role import machine_policy, trust_policy
 from sixways.cloud.instances import instance
 from sixways.cloud.network import CIDR, Network, create_network
+from sixways.endpoint import bundle_digest
 from sixways.plugin.api_key import sha256
-from sixways.plugin.local_endpoint import bundle_digest
 from sixways.server.files import DRAIN_SECONDS, MAX_BODY_BYTES, REQUEST_SECONDS, keys_file
 
 __all__ = ["Ec2Endpoint", "Ec2EndpointArgs", "Ec2ModelArgs", "problems"]
@@ -77,14 +77,16 @@ class Ec2Endpoint(pulumi.ComponentResource):
         if found:
             raise InputsRefused(f"Ec2Endpoint {name}", found)
         super().__init__("sixways:cloud:Ec2Endpoint", name, None, opts)
+        # Nothing given and None given are the same.
+        args = cast(Ec2EndpointArgs, {k: v for k, v in args.items() if v is not None})
         self._name, self._args = name, args
         self._opts = pulumi.ResourceOptions(parent=self)
         self._tags: dict[str, pulumi.Input[str]] = dict(args.get("tags") or {})  # type: ignore[arg-type]
         self._dev = bool(args.get("dev"))
-        least = int(args.get("min_size", 1 if self._dev else 2))  # type: ignore[arg-type]
+        least = pulumi.Output.from_input(args.get("min_size", 1 if self._dev else 2))
         if self._dev:
             pulumi.log.warn(
-                f"dev: {least} machine(s) and one NAT gateway are single points of failure", self
+                "dev: a lone machine and one NAT gateway are single points of failure", self
             )
         network = self._network()
         balancer = self._balancer(network)
@@ -111,7 +113,7 @@ class Ec2Endpoint(pulumi.ComponentResource):
             balancer,
             Size(
                 least,
-                args.get("max_size", 2 * least),
+                args.get("max_size", least.apply(lambda number: 2 * number)),
                 args.get("target_cpu_percent", 60.0),
                 args.get("target_requests_per_minute"),
             ),
@@ -182,8 +184,8 @@ class Ec2Endpoint(pulumi.ComponentResource):
         )
 
     @property
-    def _request_seconds(self) -> float:
-        return float(self._args.get("request_seconds", REQUEST_SECONDS))  # type: ignore[arg-type]
+    def _request_seconds(self) -> pulumi.Output[float]:
+        return pulumi.Output.from_input(self._args.get("request_seconds", REQUEST_SECONDS))
 
     def _keys(self) -> tuple[pulumi.Output[str], aws.ssm.Parameter]:
         """The key, and a parameter with the hashes that the machines read."""
@@ -285,7 +287,8 @@ class Ec2Endpoint(pulumi.ComponentResource):
             workers=args.get("workers", 1),
             max_body_bytes=args.get("max_body_bytes", MAX_BODY_BYTES),
             requests_per_minute=args.get("requests_per_minute"),
-        ).apply(lambda v: _user_data(v, self._request_seconds))
+            request_seconds=self._request_seconds,
+        ).apply(_user_data)
 
     def _url(self, balancer: Balancer) -> pulumi.Output[str]:
         args = self._args
@@ -309,7 +312,7 @@ class Ec2Endpoint(pulumi.ComponentResource):
         return pulumi.Output.concat("https://", args["domain"])
 
 
-def _user_data(values: dict[str, Any], request_seconds: float) -> str:
+def _user_data(values: dict[str, Any]) -> str:
     machine = instance(values["instance_type"])
     boot = Boot(
         models=tuple(values["models"]),
@@ -322,12 +325,12 @@ def _user_data(values: dict[str, Any], request_seconds: float) -> str:
         package_index=values["package_index"],
         wheelhouse_uri=values["wheelhouse_uri"],
         workers=int(values["workers"]),
-        request_seconds=request_seconds,
+        request_seconds=float(values["request_seconds"]),
         drain_seconds=DRAIN_SECONDS,
         max_body_bytes=int(values["max_body_bytes"]),
         requests_per_minute=values["requests_per_minute"] and int(values["requests_per_minute"]),
         # Longer than the load balancer's, which must be the one to close.
-        keepalive_seconds=idle_seconds(request_seconds) + 10,
+        keepalive_seconds=idle_seconds(values["request_seconds"]) + 10,
     )
     return base64.b64encode(boot.render().encode()).decode()
 

@@ -14,7 +14,7 @@ from sixways.cloud.network import Network
 class Size:
     """How many machines, and what decides it."""
 
-    least: int
+    least: pulumi.Input[int]
     most: pulumi.Input[int]
     cpu_percent: pulumi.Input[float]
     requests_per_minute: pulumi.Input[float] | None

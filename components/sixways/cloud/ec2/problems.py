@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import pulumi
+
 from sixways.checks import Checks, is_plain
 from sixways.cloud.ec2.args import Ec2EndpointArgs, Ec2ModelArgs
 from sixways.cloud.instances import SAGEMAKER_PREFIX, instance, why_not
@@ -16,6 +18,8 @@ LONGEST_NAME = 21
 """A load balancer's name has 32 characters at most (`CreateLoadBalancer`), of which Pulumi takes 8
 and we 3."""
 MOST_ZONES = 8
+_PLAIN = ("allowed_cidrs", "availability_zones", "dev", "internal", "rollback_alarms", "tags",
+          "vpc_cidr")  # fmt: skip
 _NAME = re.compile(r"(?!sg-)[A-Za-z][A-Za-z0-9-]*")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[A-Za-z0-9!_.*'()/=+@-]+")
@@ -43,6 +47,10 @@ def problems(name: str, args: Ec2EndpointArgs) -> list[Problem]:
         checks.add("name", name, f"up to {LONGEST_NAME} letters, digits and dashes that do not "
                    "begin with sg-", "names of load balancers are made from it")  # fmt: skip
     check_region(checks, configured_region(), "autoscaling")
+    for field in _PLAIN:
+        if isinstance(args.get(field), pulumi.Output):
+            checks.add(field, "an output", "a plain value: it decides what is made",
+                       "take it from the stack's settings")  # fmt: skip
     _check_models(checks, args.get("models"))
     _check_machine(checks, args)
     _check_group(checks, args)
@@ -120,7 +128,7 @@ def _check_machine(checks: Checks, args: Ec2EndpointArgs) -> None:
 
 
 def _check_group(checks: Checks, args: Ec2EndpointArgs) -> None:
-    dev = bool(args.get("dev"))
+    dev = args.get("dev") is True
     least, most = args.get("min_size", 1 if dev else 2), args.get("max_size")
     floor = 1 if dev else 2
     why = "" if dev else "one machine is a single point of failure; dev: true permits it"

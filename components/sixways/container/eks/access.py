@@ -60,7 +60,16 @@ def create_reader(
     """
     namespace, account = str(reader["namespace"]), str(reader["service_account"])
     key = f"{made.name}-reader-{namespace}-{account}"
-    rights = pod_role(made, place, f"reader-{namespace}-{account}", cluster.arn, namespace, account)
+    rights = pod_role(
+        made,
+        place,
+        f"reader-{namespace}-{account}",
+        cluster.arn,
+        namespace,
+        account,
+        # Namespace and account would not fit: a role's name has 64 characters, its prefix 38.
+        prefix=f"{made.name}-reader-"[:38],
+    )
     what = pulumi.Output.all(
         bucket_arn=reader["bucket_arn"],
         prefix=reader.get("prefix", PREFIX),

@@ -68,6 +68,8 @@ def _check_group(checks: Checks, where: str, group: Any, *, dev: bool) -> None:
     checks.number(f"{where}disk_gb", group.get("disk_gb"), 20, 16384, whole=True)
     checks.number(f"{where}metadata_hop_limit", group.get("metadata_hop_limit"), 1, 2, whole=True)
     taints = group.get("taints")
+    if taints is not None and not isinstance(taints, list):
+        checks.add(f"{where}taints", "an output", "a list whose values may be outputs")
     for index, taint in enumerate(taints if isinstance(taints, list) else ()):
         if isinstance(taint, Mapping):
             inside = f"{where}taints[{index}]."
@@ -142,7 +144,8 @@ def _check_image(checks: Checks, where: str, group: Any, architecture: str) -> N
 
 def _check_room(checks: Checks, groups: list[Any], *, dev: bool) -> None:
     """The cluster's own pods (CoreDNS, metrics) tolerate no taints, and need a node or two."""
-    if any(not is_plain(group.get("taints")) for group in groups):
+    given = [group.get("taints") for group in groups]
+    if any(not is_plain(taints) or not isinstance(taints, list | None) for taints in given):
         return
     room: list[Any] = []
     for group in groups:

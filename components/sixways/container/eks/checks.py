@@ -31,8 +31,9 @@ _KMS = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[\w-]+")
 
 
 def default_name(name: str) -> str:
-    """The cluster's name where none is given, cut to the 100 characters that EKS takes."""
-    return f"{pulumi.get_project()}-{pulumi.get_stack()}-{name}"[:100]
+    """The cluster's name where none is given, of what EKS takes: letters, digits, '-' and '_'."""
+    whole = f"{pulumi.get_project()}-{pulumi.get_stack()}-{name}"
+    return re.sub("[^A-Za-z0-9_-]", "-", whole)[:100]
 
 
 def problems(name: str, args: EksClusterArgs) -> list[Problem]:
@@ -54,6 +55,10 @@ def problems(name: str, args: EksClusterArgs) -> list[Problem]:
             checks.add(
                 field, value, "true or false", "a plain value, since it decides what is made"
             )
+    for field in ("tags", "addon_versions"):
+        value = args.get(field)
+        if value is not None and not isinstance(value, dict):
+            checks.add(field, "an output", "a map whose values may be outputs")
     check_region(checks, configured_region(), "eks", "aws:region")
     _check_version(checks, args.get("version"))
     _check_names(checks, args)

@@ -105,9 +105,7 @@ def create_group(
     template = _template(made, key, group, ami_type)
     least, desired, most = sizes_of(group, dev=dev)
     taints: Any = taints_of(group)
-    labels: dict[str, Any] = dict(group.get("labels") or {})  # type: ignore[arg-type]
-    if "labels" not in group and is_gpu(group):
-        labels = {GPU_LABEL: "true"}
+    labels: Any = group.get("labels", {GPU_LABEL: "true"} if is_gpu(group) else {})
     # Left out, the number of nodes is an autoscaler's.
     free = [] if "desired_size" in group else ["scalingConfig.desiredSize"]
     return aws.eks.NodeGroup(

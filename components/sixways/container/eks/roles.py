@@ -70,6 +70,7 @@ def pod_role(
     namespace: str,
     service_account: str,
     managed: Sequence[str] = (),
+    prefix: str | None = None,
 ) -> RoleWithRights:
     """The role of one service account's pods.
 
@@ -81,10 +82,11 @@ def pod_role(
         namespace: the service account's namespace.
         service_account: its name.
         managed: AWS's own policies to attach.
+        prefix: begins the role's name in AWS. Default: as the engine names things.
     """
     trust = cluster_arn.apply(lambda arn: policies.pod_trust(arn, namespace, service_account))
     what = f"Pods of {namespace}/{service_account} in an EKS cluster"
-    return _role(made, key, what, trust, managed, place)
+    return _role(made, key, what, trust, managed, place, prefix)
 
 
 def _role(
@@ -94,9 +96,11 @@ def _role(
     trust: pulumi.Input[str],
     managed: Sequence[str],
     place: Place,
+    prefix: str | None = None,
 ) -> RoleWithRights:
     role = aws.iam.Role(
         f"{made.name}-{key}",
+        name_prefix=prefix,
         description=description,
         assume_role_policy=trust,
         tags=made.tags,

@@ -11,7 +11,7 @@ from botocore.loaders import Loader
 
 from sixways.cloud import budget as module
 from sixways.cloud.budget import MonthlyBudgetArgs, problems
-from sixways.cloud.budget_topic import key_policy, topic_policy
+from sixways.cloud.topic import BUDGETS, key_policy, topic_policy
 
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:alarms"
 
@@ -95,8 +95,8 @@ def test_a_limit_is_written_as_aws_reads_it(limit: float, amount: str) -> None:
 
 def test_only_budgets_of_this_account_use_topic_and_key() -> None:
     account = "123456789012"
-    publish, refuse = topic_policy(TOPIC, account, "aws")["Statement"]
-    administer, encrypt = key_policy(account, "aws")["Statement"]
+    publish, refuse = topic_policy(BUDGETS, TOPIC, account, "aws")["Statement"]
+    administer, encrypt = key_policy(BUDGETS, account, "aws")["Statement"]
     for statement in (publish, encrypt):
         assert statement["Principal"] == {"Service": "budgets.amazonaws.com"}
         assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": account}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pulumi
-import pulumi_aws_native as native
 import pytest
 from botocore.loaders import Loader
 
@@ -122,62 +119,27 @@ def test_the_metrics_are_those_of_the_api() -> None:
     } <= set(shapes["MetricType"]["enum"])
 
 
-class _Nothing(pulumi.runtime.Mocks):
-    def new_resource(
-        self, args: pulumi.runtime.MockResourceArgs
-    ) -> tuple[str | None, dict[str, Any]]:
-        return args.name, args.inputs
+class _Parent:
+    """A component, as far as its providers go."""
 
-    def call(
-        self, args: pulumi.runtime.MockCallArgs
-    ) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
-        return {"region": "eu-west-1"}, []
+    def __init__(self, provider: object = None) -> None:
+        self._provider = provider
 
-
-def _options(**parent: Any) -> pulumi.ResourceOptions:
-    """Options of a component's children; `parent` are the component's own."""
-    component = pulumi.ComponentResource(
-        "test:index:Parent", "parent", None, pulumi.ResourceOptions(**parent)
-    )
-    return pulumi.ResourceOptions(parent=component)
-
-
-def test_aws_native_works_in_the_region_of_the_classic_provider() -> None:
-    async def program() -> None:
-        opts = _options()
-        own = native_options("zero", opts)
-        assert isinstance(own.provider, native.Provider)
-        assert own.parent is opts.parent
-
-    _run(program)
+    def get_provider(self, member: str) -> object:
+        return self._provider if member.startswith("aws-native:") else None
 
 
 def test_an_aws_native_provider_of_the_users_holds() -> None:
-    async def program() -> None:
-        opts = _options(providers=[native.Provider("mine", region="us-west-2")])
-        assert native_options("zero", opts) is opts
-
-    _run(program)
+    parent: Any = _Parent("theirs")
+    opts = pulumi.ResourceOptions(parent=parent)
+    assert native_options("zero", opts) is opts
 
 
 def test_a_region_for_aws_native_in_the_settings_holds() -> None:
-    async def program() -> None:
-        opts = _options()
-        assert native_options("zero", opts) is opts
-
+    parent: Any = _Parent()
+    opts = pulumi.ResourceOptions(parent=parent)
     pulumi.runtime.set_all_config({"aws-native:region": "us-west-2"})
     try:
-        _run(program)
+        assert native_options("zero", opts) is opts
     finally:
         pulumi.runtime.set_all_config({})
-
-
-def _run(program: Callable[[], Awaitable[None]]) -> None:
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        pulumi.runtime.set_mocks(_Nothing())
-        pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()

@@ -9,9 +9,9 @@ import pulumi
 import pytest
 from botocore.loaders import Loader
 
-from sixways.cloud.alarm_topic import key_policy, topic_policy
 from sixways.cloud.monitoring import CloudMonitoringArgs, problems
 from sixways.cloud.monitoring_args import RETENTION_DAYS
+from sixways.cloud.topic import ALARMS, key_policy, topic_policy
 
 _SAGEMAKER: dict[str, Any] = {
     "endpoint_name": "shop",
@@ -121,8 +121,8 @@ def test_days_of_retention_are_those_that_cloudwatch_accepts() -> None:
 @pytest.mark.parametrize(
     "policy",
     [
-        key_policy("123456789012", "aws"),
-        topic_policy("arn:aws:sns:eu-west-1:123456789012:alarms", "123456789012"),
+        key_policy(ALARMS, "123456789012", "aws"),
+        topic_policy(ALARMS, "arn:aws:sns:eu-west-1:123456789012:alarms", "123456789012", "aws"),
     ],
 )
 def test_a_policy_names_its_actions_and_trusts_cloudwatch_for_this_account_alone(
@@ -141,6 +141,8 @@ def test_a_policy_names_its_actions_and_trusts_cloudwatch_for_this_account_alone
 
 
 def test_nobody_publishes_without_tls() -> None:
-    (refuse,) = (s for s in topic_policy("arn", "1")["Statement"] if s["Effect"] == "Deny")
+    (refuse,) = (
+        s for s in topic_policy(ALARMS, "arn", "1", "aws")["Statement"] if s["Effect"] == "Deny"
+    )
     assert refuse["Principal"] == "*"
     assert refuse["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}

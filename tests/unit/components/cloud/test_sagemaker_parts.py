@@ -17,7 +17,7 @@ from sixways.cloud.sagemaker.args import (
 )
 from sixways.cloud.sagemaker.defaults import interface_endpoints
 from sixways.cloud.sagemaker.deployment import deployment_config
-from sixways.plugin.local_endpoint import bundle_digest
+from sixways.endpoint import bundle_digest
 
 BUNDLE = {"name": "minilm", "uri": "s3://shop/b/", "digest": f"sha256:{'b' * 64}"}
 

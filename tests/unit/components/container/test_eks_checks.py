@@ -88,6 +88,8 @@ def test_good_inputs_have_no_problems(changes: dict[str, Any]) -> None:
         ({"log_retention_days": 31}, "log_retention_days", "30, 60, 90"),
         ({"addon_versions": {"ebs": "v1.0.0-eksbuild.1"}}, "addon_versions.ebs", "vpc-cni, "),
         ({"addon_versions": {"coredns": "1.11"}}, "addon_versions.coredns", "eksbuild"),
+        ({"tags": pulumi.Output.from_input({"a": "b"})}, "tags", "values may be outputs"),
+        ({"access_entries": pulumi.Output.from_input([])}, "access_entries", "may be outputs"),
         ({"creator_is_admin": False}, "access_entries", "since creator_is_admin is false"),
     ],
 )
@@ -120,6 +122,7 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], field: str, words: str)
         ({"metadata_hop_limit": 3}, "metadata_hop_limit", "from 1 to 2"),
         ({"taints": [{"key": "a", "effect": "NoSchedule"}]}, "taints[0].effect", "NO_SCHEDULE"),
         ({"taints": [{"effect": "NO_EXECUTE"}]}, "taints[0].key", "missing"),
+        ({"taints": pulumi.Output.from_input([])}, "taints", "values may be outputs"),
         ({"name": "a group"}, "name", "up to 36 letters"),
         ({"size": 3}, "size", "correct or remove the name"),
     ],

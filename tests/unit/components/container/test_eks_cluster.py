@@ -130,10 +130,10 @@ class _Aws(pulumi.runtime.Mocks):
         return sorted(name for typ, name in self.made if typ == kind)
 
 
-def make(**changes: Any) -> _Aws:
+def make(project: str = "shop", **changes: Any) -> _Aws:
     """What a cluster with good inputs and those changes is made of."""
     cloud = _Aws()
-    pulumi.runtime.set_mocks(cloud, "shop", "test")
+    pulumi.runtime.set_mocks(cloud, project, "test")
     args: Any = {"version": "1.33", "node_groups": [CPU], **changes}
 
     async def program() -> None:
@@ -163,6 +163,28 @@ def test_versions_and_settings_reach_the_add_ons() -> None:
     assert json.loads(addons["models-vpc-cni"]["configurationValues"]) == {
         "enableNetworkPolicy": "true"
     }
+
+
+def test_a_project_may_have_a_dot_in_its_name() -> None:
+    cluster = make(project="shop.v2").made["aws:eks/cluster:Cluster", "models"]
+    assert cluster["name"] == "shop-v2-test-models"
+
+
+def test_values_that_are_known_later_reach_what_they_are_for() -> None:
+    later = pulumi.Output.from_input
+    reader = {"namespace": "a" * 63, "service_account": "b" * 63, "bucket_arn": later(BUCKET)}
+    entry = {"name": "team", "principal_arn": later("arn:team"), "policy": "AmazonEKSViewPolicy"}
+    group = {**CPU, "labels": later({"disk": "fast"}), "desired_size": later(3)}
+    cloud = make(node_groups=[group], access_entries=[entry], bundle_readers=[reader])
+    made = cloud.made["aws:eks/nodeGroup:NodeGroup", "models-cpu"]
+    assert (made["labels"], made["scalingConfig"]["desiredSize"]) == ({"disk": "fast"}, 3)
+    access = cloud.made["aws:eks/accessEntry:AccessEntry", "models-access-team"]
+    assert access["principalArn"] == "arn:team"
+    key = f"models-reader-{'a' * 63}-{'b' * 63}"
+    policy = json.loads(cloud.made["aws:iam/rolePolicy:RolePolicy", key]["policy"])
+    assert policy["Statement"][1]["Resource"] == f"{BUCKET}/bundles/*"
+    # A role's name has 64 characters at most, of which the provider takes 26.
+    assert cloud.made["aws:iam/role:Role", key]["namePrefix"] == "models-reader-"
 
 
 def test_the_log_and_the_cluster_have_the_same_name() -> None:

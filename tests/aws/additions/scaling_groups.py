@@ -1,11 +1,12 @@
-"""Teaches the AWS server what moto does not know of auto scaling groups.
+"""What moto does not know of auto scaling groups.
 
-moto keeps neither the warm-up of a group nor whether a policy is enabled, which would be a change
-in every update, and it has no instance refresh. A moto that learns one of these keeps its own.
+It keeps neither the warm-up of a group nor whether a policy is enabled, which would be a change in
+every update, and it has no instance refresh. A moto that learns one of these keeps its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 
@@ -68,4 +69,6 @@ def _add() -> None:
             setattr(Service, action.__name__, action)
 
 
-_add()
+# Without moto it is not the interpreter that the server runs in.
+with contextlib.suppress(ImportError):
+    _add()
