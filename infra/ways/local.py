@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pulumi
@@ -51,7 +52,12 @@ def _container(settings: Settings) -> LocalContainer:
     later: Any = pulumi.Output.from_input("")
     foreseen = [{"name": m.name, "path": later, "digest": later} for m in settings.models]
     own: Any = {"image": later, **settings.own, **_address(settings), "models": foreseen}
-    found = located("sixways:docker", problems("local", own))
+    found = [
+        replace(one, field=_FILLED_IN[one.field])
+        if one.field in _FILLED_IN
+        else located("sixways:docker", [one])[0]
+        for one in problems("local", own)
+    ]
     found += [
         Problem(f"sixways:docker.{field}", "given", f"what follows from {where}",
                 f"set {where}, and remove it here")

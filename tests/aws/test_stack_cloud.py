@@ -5,23 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import re
-import shutil
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.aws.sagemaker_memory import SageMakerMemory
 from tests.aws.server import Aws
-from tests.engine.pulumi_stack import Stack
+from tests.engine.checkout import checkout_stack, tracked_settings, use
 
 pytestmark = pytest.mark.aws
-ROOT = Path(__file__).parents[2]
-SETTINGS: dict[str, Any] = yaml.safe_load((ROOT / "infra/stacks/cloud.yaml").read_text())["config"]
+SETTINGS = tracked_settings("cloud")
 # The build of the image has its own tests.
 IMAGE = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/sixways@sha256:{'1' * 64}"
 
@@ -34,30 +28,13 @@ def settings(**changes: Any) -> dict[str, Any]:
     return own
 
 
-def use(stack: Stack, config: dict[str, Any]) -> None:
-    """Gives the stack these settings in place of its own."""
-    path = stack.project / f"Pulumi.{stack.name}.yaml"
-    old = yaml.safe_load(path.read_text()) if path.exists() else {}
-    path.write_text(yaml.safe_dump({**(old or {}), "config": config}))
-
-
-@contextmanager
-def stack_cloud(folder: Path, env: dict[str, str]) -> Iterator[Stack]:
-    """The project's program in a folder of its own."""
-    shutil.copytree(ROOT / "infra", folder / "infra", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "Pulumi.yaml", folder)
-    (folder / ".venv").symlink_to(Path(sys.prefix))
-    with Stack(folder, env, name="cloud", timeout_s=600) as stack:
-        yield stack
-
-
 def test_the_stack_comes_up_changes_its_instances_and_leaves_nothing(
     aws: Aws, memory: SageMakerMemory, aws_env: dict[str, str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "checkout"
-    folder.mkdir()
     sagemaker = aws.client("sagemaker")
-    with stack_cloud(folder, {**aws_env, "AWS_ENDPOINT_URL": memory.url}) as stack:
+    env = {**aws_env, "AWS_ENDPOINT_URL": memory.url}
+    with checkout_stack(folder, env, "cloud") as stack:
         use(stack, settings(budget={"limitUsd": 500, "emails": ["team@example.com"]}))
         stack.up()
         outputs = stack.outputs()
@@ -97,7 +74,6 @@ def test_every_wrong_setting_is_named_at_once_and_nothing_is_created(
     aws: Aws, aws_env: dict[str, str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "checkout"
-    folder.mkdir()
     wrong = settings(
         slo={"latencyMs": -1},
         monitoring={"emails": ["nobody"]},
@@ -106,7 +82,7 @@ def test_every_wrong_setting_is_named_at_once_and_nothing_is_created(
         kubernetes={},
     )
     wrong["aws:region"] = "mars-north-1"
-    with stack_cloud(folder, aws_env) as stack:
+    with checkout_stack(folder, aws_env, "cloud") as stack:
         use(stack, wrong)
         text = stack.up(check=False).stdout
         assert "sixways:cloud.kubernetes" in text

@@ -17,6 +17,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from sixways.container.bundle_image import DOCKERFILE
 from sixways.image import prepare
 from sixways.local.container import LocalContainerArgs, container_inputs, keys_json
 from sixways_bundle.build import Request
@@ -181,3 +182,32 @@ def test_a_changed_byte_in_the_bundle_stops_it_and_names_the_file(
     with container(inputs, tmp_path) as run:
         assert run.ended() == 1
         assert f"{weights.relative_to(broken)} differs from the manifest" in run.log()
+
+
+def test_a_bundle_in_an_image_of_its_own_is_served_from_a_read_only_volume(
+    image: str, bundle: tuple[Path, str], tmp_path: Path
+) -> None:
+    """As a pod has it: two images, and neither holds the other's files."""
+    path, digest = bundle
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text(DOCKERFILE)
+    tag = "localhost/sixways-test-bundle"
+    podman("build", "--format", "docker", "--file", str(dockerfile), "--tag", tag, str(path))
+    port = free_port()
+    name = f"sixways-test-{port}"
+    inputs = container_inputs(
+        name, args_for(bundle, port), image_id=image, keys_volume=f"{name}-keys",
+        keys=keys_json(hashlib.sha256(_KEY.encode()).hexdigest()),
+    )  # fmt: skip
+    inputs["mounts"] = [
+        {"type": "image", "source": tag, "target": "/bundles/0", "read_only": False}
+    ]
+    with container(inputs, tmp_path) as run:
+        run.wait("/readyz")
+        assert inside(name, "touch", "/bundles/0/x").returncode != 0
+        answer = httpx.get(
+            f"{run.url}/v1/models", headers={"authorization": f"Bearer {_KEY}"}, timeout=10
+        )
+        assert answer.status_code == 200
+        assert digest in answer.text
+    podman("rmi", tag)

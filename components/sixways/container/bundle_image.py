@@ -12,8 +12,8 @@ from sixways.image import check_build_inputs
 from sixways_bundle import Problem
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-# Readable by every user: the server's is not the one that built it.
-_DOCKERFILE = "FROM scratch\nCOPY --chmod=0555 . /\n"
+DOCKERFILE = "FROM scratch\nCOPY --chmod=0555 . /\n"
+"""Readable by every user: the server's is not the one that built it."""
 
 
 class BundleImageArgs(TypedDict):
@@ -84,7 +84,7 @@ class BundleImage(pulumi.ComponentResource):
         image = docker_build.Image(
             f"{name}-image",
             context=docker_build.BuildContextArgs(location=args["path"]),
-            dockerfile=docker_build.DockerfileArgs(inline=_DOCKERFILE),
+            dockerfile=docker_build.DockerfileArgs(inline=DOCKERFILE),
             platforms=[
                 docker_build.Platform(one) for one in args.get("platforms") or ["linux/amd64"]
             ],

@@ -24,8 +24,7 @@ class ContainerImageArgs(TypedDict):
     image_uri: NotRequired[pulumi.Input[str]]
     """An existing image by digest, `REPOSITORY@sha256:…`; then nothing is built."""
     repository: NotRequired[pulumi.Input[str]]
-    """The repository that the image is built for and pushed to: `ghcr.io/shop/sixways-server`.
-    Another one is pushed to as well; what was pushed before stays there."""
+    """The repository that the image is built for and pushed to: `ghcr.io/shop/sixways-server`."""
     load: NotRequired[bool]
     """Builds it for this machine's Docker engine alone, without a registry. Default: false."""
     username: NotRequired[pulumi.Input[str]]
