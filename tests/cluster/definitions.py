@@ -58,15 +58,19 @@ def require_absent(*names: str) -> None:
 @contextlib.contextmanager
 def installed_definitions(*names: str) -> Iterator[None]:
     """Those of that name, for the block."""
-    modules = _MODULES | _DISTRIBUTED
     try:
         for name in names:
-            file = _from_module(*modules[name]) if name in modules else _DATA / _WRITTEN[name]
-            kubectl("apply", "--server-side", "-f", str(file))
+            kubectl("apply", "--server-side", "-f", str(definition(name)))
         until("they are served", lambda: set(names) <= set(_served()))
         yield
     finally:
         kubectl("delete", "crd", *names, "--ignore-not-found")
+
+
+def definition(name: str) -> Path:
+    """The file with a definition."""
+    modules = _MODULES | _DISTRIBUTED
+    return _from_module(*modules[name]) if name in modules else _DATA / _WRITTEN[name]
 
 
 def _served() -> list[str]:

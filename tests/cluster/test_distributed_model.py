@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.definitions import DISTRIBUTED, installed_definitions, require_absent
+from tests.cluster.definitions import (
+    DISTRIBUTED,
+    definition,
+    installed_definitions,
+    require_absent,
+)
 from tests.cluster.kubernetes import get, kubectl
 from tests.cluster.operators import operating, pods_of
 from tests.engine.pulumi_stack import Stack
@@ -22,10 +29,15 @@ import json
 from pathlib import Path
 
 import pulumi
+import pulumi_kubernetes as kubernetes
 from sixways.container import DistributedModel
 
 settings = json.loads(Path("settings.json").read_text())
-model = DistributedModel(settings["name"], settings["args"])
+first = [
+    kubernetes.yaml.v2.ConfigFile("definition", file=file) for file in settings["definitions"]
+]
+options = pulumi.ResourceOptions(depends_on=first)
+model = DistributedModel(settings["name"], settings["args"], options)
 for output in ("url", "health_url", "api_key", "bundle_digest", "dashboard", "namespace",
                "service_name"):
     pulumi.export(output, getattr(model, output))
@@ -61,9 +73,14 @@ class Shop:
         self.name = name
         (project / "__main__.py").write_text(_PROGRAM)
 
-    def wants(self, args: Mapping[str, Any]) -> None:
-        """What the next `up` is about."""
-        self._settings.write_text(json.dumps({"name": self.name, "args": dict(args)}))
+    def wants(self, args: Mapping[str, Any], definitions: Sequence[Path] = ()) -> None:
+        """What the next `up` is about; the program itself installs `definitions`."""
+        settings = {
+            "name": self.name,
+            "args": dict(args),
+            "definitions": [str(path) for path in definitions],
+        }
+        self._settings.write_text(json.dumps(settings))
 
 
 @pytest.fixture
@@ -71,17 +88,24 @@ def shop(project: Path, name: str) -> Shop:
     return Shop(project, name)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def definitions() -> Iterator[None]:
     """Both kinds, and on every node eight GPUs of a name of ours."""
     require_absent(*DISTRIBUTED)
-    nodes = [node["metadata"]["name"] for node in get("nodes")["items"]]
-    with installed_definitions(*DISTRIBUTED):
-        for node in nodes:
-            _give(node, "8")
+    with installed_definitions(*DISTRIBUTED), _gpus():
         yield
+
+
+@contextlib.contextmanager
+def _gpus() -> Iterator[None]:
+    nodes = [node["metadata"]["name"] for node in get("nodes")["items"]]
     for node in nodes:
-        _give(node, None)
+        _give(node, "8")
+    try:
+        yield
+    finally:
+        for node in nodes:
+            _give(node, None)
 
 
 def _give(node: str, gpus: str | None) -> None:
@@ -212,15 +236,35 @@ def test_a_cluster_without_the_kind_is_told_what_to_install_before_anything_is_m
     install: str,
 ) -> None:
     require_absent(*DISTRIBUTED)
-    shop.wants({**_LEAST, "runtime": runtime})
+    args = {"image": "registry.example/vllm:1", "source": {"hub_id": "acme/large"}}
+    shop.wants({**_LEAST, **args, "runtime": runtime})
     with Stack(project, pulumi_env) as stack:
         for done in (stack.preview(check=False), stack.up("--skip-preview", check=False)):
             assert done.returncode != 0
             assert "the cluster has no" in done.stdout
             assert kind in done.stdout
             assert install in done.stdout
+            assert "registry.example/vllm:1 is a tag" in done.stdout
+            assert "source.revision" in done.stdout
         assert not any(one["type"].startswith("kubernetes:core") for one in stack.resources())
     assert kubectl("get", "namespace", shop.name, "--ignore-not-found", "-o", "name") == ""
+
+
+def test_one_program_may_bring_the_kind_and_the_model(
+    shop: Shop, project: Path, pulumi_env: dict[str, str]
+) -> None:
+    require_absent(*DISTRIBUTED)
+    kubeconfig = Path(os.environ["KUBECONFIG"]).read_text()
+    shop.wants({**_LEAST, "kubeconfig": kubeconfig, "nodes": 1},
+               definitions=[definition("leaderworkersets.leaderworkerset.x-k8s.io")])  # fmt: skip
+    with Stack(project, pulumi_env) as stack, _gpus():
+        stack.preview()
+        with operating("leaderworkerset", shop.name, shop.name) as wrong:
+            stack.up("--skip-preview")
+        assert wrong == []
+        url = f"http://{shop.name}.{shop.name}.svc:8000"
+        assert stack.outputs()["url"] == url
+        stack.up("--expect-no-changes", "--skip-preview")
 
 
 def test_inputs_that_do_not_fit_together_make_nothing(

@@ -83,7 +83,8 @@ class DistributedModel(pulumi.ComponentResource):
         Args:
             name: the resource's name, and that of the objects in the cluster.
             args: see `DistributedModelArgs`.
-            opts: the usual resource options; a Kubernetes provider among them is used.
+            opts: the usual resource options; a Kubernetes provider among them is used. Where the
+                same program installs KubeRay or LeaderWorkerSet, name that in `depends_on`.
 
         Raises:
             InputsRefused: inputs that cannot be used; carries every problem.
@@ -96,9 +97,10 @@ class DistributedModel(pulumi.ComponentResource):
         self._runtime = cast(str, args.get("runtime", "leader-worker-set"))
         self._warn()
         self._inputs = self._for_pods()
-        opts = pulumi.ResourceOptions(parent=self, provider=self._cluster())
-        needed = self._needed(opts)
-        self._opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=needed))
+        cluster = self._cluster()
+        own = pulumi.ResourceOptions(parent=self, provider=cluster)
+        needed = self._needed(own, cluster, after=bool(opts and opts.depends_on))
+        self._opts = pulumi.ResourceOptions.merge(own, pulumi.ResourceOptions(depends_on=needed))
         self.namespace = self._namespace()
         self.api_key, *before = self._own_objects()
         after = pulumi.ResourceOptions.merge(self._opts, pulumi.ResourceOptions(depends_on=before))
@@ -155,18 +157,27 @@ class DistributedModel(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
 
-    def _needed(self, opts: pulumi.ResourceOptions) -> pulumi.Resource:
-        """Fails, in the preview too, where the cluster lacks the kind; everything waits for it.
+    def _needed(
+        self, opts: pulumi.ResourceOptions, cluster: pulumi.ProviderResource | None, *, after: bool
+    ) -> pulumi.Resource:
+        """Fails where the cluster lacks the kind; everything waits for it.
 
         The chart has no objects. Rendering it asks the cluster what it serves, which everybody may
-        ask, unlike for the definitions themselves.
+        ask, unlike for the definitions themselves. A preview asks too, unless the cluster is still
+        to be made, or the component is to come `after` something, which may bring the kind.
         """
         version, kind, install, _ = _KINDS[self._runtime]
+        asked = "" if after and pulumi.runtime.is_dry_run() else f"{version}/{kind}"
+        values: pulumi.Input[dict[str, Any]] = {"kind": asked, "install": install}
+        provider = cluster or self.get_provider("kubernetes:core/v1:Namespace")
+        if provider is not None:
+            # Unknown in the preview that makes it, and then nothing is rendered.
+            values = provider.id.apply(lambda _: {"kind": asked, "install": install})
         return k8s.helm.v4.Chart(
             f"{self._name}-needs",
             chart=str(_NEEDS),
             name=f"{self._name}-needs",
-            values={"kind": f"{version}/{kind}", "install": install},
+            values=values,
             opts=opts,
         )
 
