@@ -119,7 +119,11 @@ class SageMakerEndpoint(pulumi.ComponentResource):
             child,
         )
         network = create_network(name, endpoint_name, args, around, child)
-        role_arn, role_ready = _role(name, endpoint_name, args, around, network, key_arn, child)
+        alarms = _alarms(name, endpoint_name, args, child)
+        watched = [*(alarm.name for alarm in alarms), *args.get("rollback_alarm_names", [])]
+        role_arn, role_ready = _role(
+            name, endpoint_name, args, around, network, key_arn, watched, child
+        )
         models = [
             create_model(
                 name,
@@ -137,8 +141,6 @@ class SageMakerEndpoint(pulumi.ComponentResource):
             )
             for variant in args["variants"]
         ]
-        alarms = _alarms(name, endpoint_name, args, child)
-        watched = [*(alarm.name for alarm in alarms), *args.get("rollback_alarm_names", [])]
         hosted = host(
             name,
             args,
@@ -197,6 +199,7 @@ def _role(
     around: Surroundings,
     network: Network | None,
     key_arn: pulumi.Output[str],
+    alarm_names: Sequence[pulumi.Input[str]],
     opts: pulumi.ResourceOptions,
 ) -> tuple[pulumi.Input[str], list[pulumi.Resource]]:
     """The role's ARN, and what must be there before it can be used."""
@@ -219,6 +222,7 @@ def _role(
         "write_keys": write_keys,
         "volume_keys": [] if defaults.mode(args) == SERVERLESS else [key_arn],
         "topics": [topic for topic in topics if topic is not None],
+        "alarms": list(alarm_names) if defaults.mode(args) in defaults.STEPWISE else [],
         "subnets": list(network.subnets) if network else [],
         "security_groups": list(network.security_groups) if network else [],
     }

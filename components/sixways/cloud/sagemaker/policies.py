@@ -43,6 +43,7 @@ class Needs:
         write_keys: KMS keys of what it writes.
         volume_keys: KMS keys of its volumes.
         topics: SNS topics it tells.
+        alarms: names of the CloudWatch alarms that undo an update.
         subnets, security_groups: where its network interfaces are; empty without a VPC.
     """
 
@@ -58,6 +59,7 @@ class Needs:
     write_keys: Sequence[str] = ()
     volume_keys: Sequence[str] = ()
     topics: Sequence[str] = ()
+    alarms: Sequence[str] = ()
     subnets: Sequence[str] = ()
     security_groups: Sequence[str] = ()
 
@@ -120,6 +122,11 @@ def execution_policy(needs: Needs) -> str:
         ]  # fmt: skip
     if needs.topics:
         statements.append(_allow("Tell", ("sns:Publish",), _once(needs.topics)))
+    if needs.alarms:
+        # SageMaker asks for their state with this role (AWS: "Auto-Rollback Configuration and
+        # Monitoring"); without it an update is never undone.
+        alarms = tuple(f"{arn}:cloudwatch:{here}:alarm:{alarm}" for alarm in _once(needs.alarms))
+        statements.append(_allow("Alarms", ("cloudwatch:DescribeAlarms",), alarms))
     if needs.subnets:
         statements += _network(arn, here, needs)
     return _document(*statements)

@@ -53,6 +53,7 @@ EVERYTHING = needs(
     write_keys=[f"{KEY}2", f"{KEY}2"],
     volume_keys=[f"{KEY}2"],
     topics=["arn:aws:sns:eu-west-1:123456789012:done"],
+    alarms=["slow", "failing"],
     subnets=["subnet-1", "subnet-2"],
     security_groups=["sg-1"],
 )
@@ -97,6 +98,15 @@ def test_the_role_may_no_more_than_its_endpoint_needs() -> None:
         "arn:aws:ec2:eu-west-1:123456789012:subnet/subnet-2",
         "arn:aws:ec2:eu-west-1:123456789012:security-group/sg-1",
         "arn:aws:ec2:eu-west-1:123456789012:network-interface/*",
+    ]
+
+
+def test_the_role_sees_the_alarms_that_undo_an_update() -> None:
+    may = statements(execution_policy(EVERYTHING))
+    assert may["Alarms"]["Action"] == ["cloudwatch:DescribeAlarms"]
+    assert may["Alarms"]["Resource"] == [
+        "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:slow",
+        "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:failing",
     ]
 
 
