@@ -17,6 +17,10 @@ class Network:
     vpc_id: pulumi.Input[str]
     public_subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
     private_subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
+    public_ready: Sequence[pulumi.Resource] = ()
+    """What must be there before something in the public subnets is reached."""
+    private_ready: Sequence[pulumi.Resource] = ()
+    """What must be there before something in the private subnets reaches the internet."""
 
 
 def subnets(cidr: str, zones: int) -> tuple[list[str], list[str]]:
@@ -68,6 +72,8 @@ def create_network(
         opts=opts,
     )
     public, private, tables = [], [], []
+    public_ready: list[pulumi.Resource] = []
+    private_ready: list[pulumi.Resource] = []
     nat: aws.ec2.NatGateway | None = None
     for index, (zone, open_cidr, closed_cidr) in enumerate(
         zip(zones, *subnets(cidr, len(zones)), strict=True)
@@ -88,8 +94,10 @@ def create_network(
             tags=tags,
             opts=opts,
         )
-        aws.ec2.RouteTableAssociation(
-            f"{name}-public-{index}", subnet_id=front.id, route_table_id=outward.id, opts=opts
+        public_ready.append(
+            aws.ec2.RouteTableAssociation(
+                f"{name}-public-{index}", subnet_id=front.id, route_table_id=outward.id, opts=opts
+            )
         )
         if nat is None or not one_gateway:
             address = aws.ec2.Eip(f"{name}-nat-{index}", domain="vpc", tags=tags, opts=opts)
@@ -108,8 +116,10 @@ def create_network(
             tags=tags,
             opts=opts,
         )
-        aws.ec2.RouteTableAssociation(
-            f"{name}-private-{index}", subnet_id=back.id, route_table_id=table.id, opts=opts
+        private_ready.append(
+            aws.ec2.RouteTableAssociation(
+                f"{name}-private-{index}", subnet_id=back.id, route_table_id=table.id, opts=opts
+            )
         )
         public.append(front.id)
         private.append(back.id)
@@ -124,4 +134,4 @@ def create_network(
         tags=tags,
         opts=opts,
     )
-    return Network(vpc.id, public, private)
+    return Network(vpc.id, public, private, public_ready, [*public_ready, *private_ready])
