@@ -34,7 +34,7 @@ class Needs:
 
     Attributes:
         partition, region, account: where it is.
-        endpoint_name: whose log it writes.
+        log_groups: the logs it writes.
         image_uri: the image it pulls from ECR.
         bundles: S3 addresses it reads models from.
         reads: S3 addresses it reads requests from.
@@ -50,7 +50,7 @@ class Needs:
     partition: str
     region: str
     account: str
-    endpoint_name: str
+    log_groups: Sequence[str]
     image_uri: str
     bundles: Sequence[str]
     reads: Sequence[str] = ()
@@ -80,7 +80,7 @@ def execution_policy(needs: Needs) -> str:
     """What the endpoint's role may do."""
     arn = f"arn:{needs.partition}"
     here = f"{needs.region}:{needs.account}"
-    log = f"{arn}:logs:{here}:log-group:/aws/sagemaker/Endpoints/{needs.endpoint_name}"
+    logs = [f"{arn}:logs:{here}:log-group:{group}" for group in needs.log_groups]
     statements = [
         *_read_s3("Bundles", arn, needs.bundles),
         _allow(
@@ -93,12 +93,15 @@ def execution_policy(needs: Needs) -> str:
         _allow(
             "Log",
             ("logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"),
-            (log, f"{log}:log-stream:*"),
+            [one for log in logs for one in (log, f"{log}:log-stream:*")],
         ),
         # Metrics have no ARN; the namespaces are those that SageMaker writes for endpoints.
         _allow("Metrics", ("cloudwatch:PutMetricData",), ("*",), {
             "StringEquals": {
-                "cloudwatch:namespace": ["/aws/sagemaker/Endpoints", "AWS/SageMaker"]
+                "cloudwatch:namespace": [
+                    "/aws/sagemaker/Endpoints", "/aws/sagemaker/InferenceComponents",
+                    "AWS/SageMaker",
+                ]
             }
         }),
     ]  # fmt: skip
@@ -201,14 +204,14 @@ def invoke_policy(
     return _document(*statements)
 
 
-def key_policy(around: Surroundings, endpoint_name: str) -> pulumi.Output[str]:
-    """The policy of the endpoint's own key: IAM of the account rules it, and the log may use it."""
+def key_policy(around: Surroundings, log_groups: Sequence[str]) -> pulumi.Output[str]:
+    """The policy of the endpoint's own key: the account's IAM rules it, and the logs may use it."""
 
     def render(values: dict[str, str]) -> str:
         partition, region, account = values["partition"], values["region"], values["account"]
-        log = f"log-group:/aws/sagemaker/Endpoints/{endpoint_name}"
+        here = f"arn:{partition}:logs:{region}:{account}:log-group"
         context = {
-            "kms:EncryptionContext:aws:logs:arn": f"arn:{partition}:logs:{region}:{account}:{log}"
+            "kms:EncryptionContext:aws:logs:arn": [f"{here}:{group}" for group in log_groups]
         }
         return _document(
             {
