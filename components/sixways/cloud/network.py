@@ -42,6 +42,7 @@ def create_network(
     tags: pulumi.Input[dict[str, pulumi.Input[str]]],
     cidr: str = CIDR,
     one_gateway: bool = False,
+    keep_zones: bool = False,
 ) -> Network:
     """Makes a VPC. Private subnets reach the internet through a NAT gateway of their own zone, and
     S3 through a gateway endpoint, which costs nothing.
@@ -53,6 +54,8 @@ def create_network(
         tags: of everything.
         cidr: of the VPC.
         one_gateway: one NAT gateway for all zones: cheaper, and a single point of failure.
+        keep_zones: whether subnets stay in their zones when other zones are given, since AWS said
+            which there are: it leaves one out while it has trouble.
     """
     opts = pulumi.ResourceOptions(parent=parent)
     vpc = aws.ec2.Vpc(
@@ -71,6 +74,9 @@ def create_network(
         tags=tags,
         opts=opts,
     )
+    in_zone = pulumi.ResourceOptions(
+        parent=parent, ignore_changes=["availabilityZone"] if keep_zones else None
+    )
     public, private, tables = [], [], []
     public_ready: list[pulumi.Resource] = []
     private_ready: list[pulumi.Resource] = []
@@ -84,7 +90,7 @@ def create_network(
             cidr_block=open_cidr,
             availability_zone=zone,
             tags=tags,
-            opts=opts,
+            opts=in_zone,
         )
         back = aws.ec2.Subnet(
             f"{name}-private-{index}",
@@ -92,7 +98,7 @@ def create_network(
             cidr_block=closed_cidr,
             availability_zone=zone,
             tags=tags,
-            opts=opts,
+            opts=in_zone,
         )
         public_ready.append(
             aws.ec2.RouteTableAssociation(

@@ -163,6 +163,7 @@ class Ec2Endpoint(pulumi.ComponentResource):
             tags=self._tags,
             cidr=str(args.get("vpc_cidr", CIDR)),
             one_gateway=self._dev,
+            keep_zones="availability_zones" not in args,
         )
 
     def _balancer(self, network: Network) -> Balancer:

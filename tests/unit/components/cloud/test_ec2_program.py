@@ -35,6 +35,7 @@ class _Mocks(pulumi.runtime.Mocks):
         self.made: list[tuple[str, str, dict[str, Any]]] = []
         self.asked: list[dict[str, Any]] = []
         self.waits: dict[tuple[str, str], set[str]] = {}
+        self.kept: dict[tuple[str, str], list[str]] = {}
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         self.made.append((args.typ, args.name, dict(args.inputs)))
@@ -64,13 +65,14 @@ class _Mocks(pulumi.runtime.Mocks):
 
 
 class _Monitor(pulumi.runtime.mocks.MockMonitor):
-    """Also keeps what each resource waits for."""
+    """Also keeps what each resource waits for, and what changes it does not mind."""
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
         mocks: Any = self.mocks
         mocks.waits[request.type, request.name] = {
             urn.rpartition("::")[2] for urn in request.dependencies
         }
+        mocks.kept[request.type, request.name] = list(request.ignoreChanges)
         return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
 
@@ -78,7 +80,7 @@ Run = Callable[..., tuple[_Mocks, dict[str, Any]]]
 
 
 @pytest.fixture
-def run() -> Run:
+def run(open_loop: None) -> Run:
     """Runs a program with one endpoint; returns what it registered, and its outputs."""
 
     def program(**changes: Any) -> tuple[_Mocks, dict[str, Any]]:
@@ -129,6 +131,13 @@ def test_nothing_starts_before_there_is_a_way_to_the_internet(run: Run) -> None:
     assert {"search-public-0", "search-public-1"} <= balancer
     group = mocks.waits["aws:autoscaling/group:Group", "search-group"]
     assert {"search-private-0", "search-private-1", "search-public-0"} <= group
+
+
+def test_a_zone_that_has_trouble_moves_no_subnet(run: Run) -> None:
+    subnet = "aws:ec2/subnet:Subnet", "search-private-0"
+    assert run()[0].kept[subnet] == ["availabilityZone"]
+    # Zones that are given are meant.
+    assert run(availability_zones=["eu-west-1b", "eu-west-1c"])[0].kept[subnet] == []
 
 
 def test_the_role_is_of_the_machines_of_its_partition(run: Run) -> None:
