@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -404,7 +404,7 @@ def test_the_page_that_a_refusal_leads_to_lists_every_action(
     client.meta.events.register(
         "before-call.s3", lambda model, **_: asked.add(_ACTIONS.get(model.name, model.name))
     )
-    steps = {
+    steps: dict[str, Callable[[], object]] = {
         "upload": lambda: store.upload(bundle.path, BUCKET, client=client, kms_key_arn=KEY),
         "fetch": lambda: fetch(client, bundle, tmp_path / "mini"),
         "remove": lambda: s3.remove(client, BUCKET, folder(bundle)),
