@@ -227,6 +227,8 @@ def test_an_asynchronous_endpoint_answers_into_a_bucket_and_tells_topics(
     }
     may = role_statements(aws)
     assert may["Tell"]["Resource"] == [f"{topic}done", f"{topic}failed"]
+    watching = [arn.rpartition(":")[2] for arn in may["Alarms"]["Resource"]]
+    assert watching == outputs["alarm_names"]
     assert may["Requests"]["Resource"] == ["arn:aws:s3:::shop-queue/requests/*"]
     assert may["Answers"]["Resource"] == [
         "arn:aws:s3:::shop-queue/answers/*",
@@ -387,6 +389,20 @@ def test_an_endpoint_goes_to_zero_and_serves_two_models_on_shared_instances(
     assert config["ExecutionRoleArn"] == outputs["role_arn"]
     assert len(memory.asked("CreateModel")) == 2
     assert len(outputs["alarm_names"]) == 2
+    # Each component's containers write to a group of their own.
+    written = [
+        "/aws/sagemaker/Endpoints/shop-test-search",
+        "/aws/sagemaker/InferenceComponents/shop-test-search-minilm",
+        "/aws/sagemaker/InferenceComponents/shop-test-search-other",
+    ]
+    logs = {
+        log["logGroupName"]: log for log in aws.client("logs").describe_log_groups()["logGroups"]
+    }
+    assert sorted(logs) == written
+    assert {log["kmsKeyId"] for log in logs.values()} == {outputs["kms_key_arn"]}
+    may = role_statements(aws)
+    assert [arn.split(":")[6] for arn in may["Log"]["Resource"][::2]] == written
+    assert "Alarms" not in may
     stack.up("--expect-no-changes")
 
 

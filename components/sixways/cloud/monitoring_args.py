@@ -12,6 +12,8 @@ from sixways.observability.slo import SloArgs, check_slo
 from sixways_bundle import Problem
 
 MODES = ("real-time", "async", "serverless")
+# Of one alarm on an expression (AWS: "Using metric math"). The cost of a variant needs two.
+_ALARM_METRICS = 10
 # CloudWatch Logs' `PutRetentionPolicy`, field retentionInDays.
 RETENTION_DAYS = (
     *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827),
@@ -216,6 +218,15 @@ def _check_thresholds(checks: Checks, args: Mapping[str, Any]) -> None:
             cost,
             "a threshold where hourly_price_usd has the price of every instance type",
             f"add the price of {', '.join(without)}" if without else "remove it",
+        )
+    variants = args.get("variants")
+    if cost is not None and isinstance(variants, list) and 2 * len(variants) > _ALARM_METRICS:
+        checks.add(
+            "thresholds.cost_per_thousand_usd",
+            cost,
+            f"nothing with more than {_ALARM_METRICS // 2} variants: an alarm of CloudWatch reads "
+            f"{_ALARM_METRICS} metrics at most",
+            "remove it; the dashboard shows the cost all the same",
         )
 
 

@@ -17,8 +17,10 @@ class Network:
     vpc_id: pulumi.Input[str]
     public_subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
     private_subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
-    routes: Sequence[pulumi.Resource] = ()
-    """What takes the private subnets to the internet; what needs that waits for it."""
+    public_ready: Sequence[pulumi.Resource] = ()
+    """What must be there before something in the public subnets is reached."""
+    private_ready: Sequence[pulumi.Resource] = ()
+    """What must be there before something in the private subnets reaches the internet."""
 
 
 def subnets(cidr: str, zones: int) -> tuple[list[str], list[str]]:
@@ -42,6 +44,7 @@ def create_network(
     one_gateway: bool = False,
     public_tags: Mapping[str, str] | None = None,
     private_tags: Mapping[str, str] | None = None,
+    keep_zones: bool = False,
 ) -> Network:
     """Makes a VPC. Private subnets reach the internet through a NAT gateway of their own zone, and
     S3 through a gateway endpoint, which costs nothing.
@@ -54,6 +57,8 @@ def create_network(
         cidr: of the VPC.
         one_gateway: one NAT gateway for all zones: cheaper, and a single point of failure.
         public_tags, private_tags: further tags of the public and of the private subnets.
+        keep_zones: whether subnets stay in their zones when other zones are given, since AWS said
+            which there are: it leaves one out while it has trouble.
     """
     opts = pulumi.ResourceOptions(parent=parent)
     vpc = aws.ec2.Vpc(
@@ -72,7 +77,12 @@ def create_network(
         tags=tags,
         opts=opts,
     )
-    public, private, tables, routes = [], [], [], []
+    in_zone = pulumi.ResourceOptions(
+        parent=parent, ignore_changes=["availabilityZone"] if keep_zones else None
+    )
+    public, private, tables = [], [], []
+    public_ready: list[pulumi.Resource] = []
+    private_ready: list[pulumi.Resource] = []
     nat: aws.ec2.NatGateway | None = None
     for index, (zone, open_cidr, closed_cidr) in enumerate(
         zip(zones, *subnets(cidr, len(zones)), strict=True)
@@ -83,7 +93,7 @@ def create_network(
             cidr_block=open_cidr,
             availability_zone=zone,
             tags=_more(tags, public_tags),
-            opts=opts,
+            opts=in_zone,
         )
         back = aws.ec2.Subnet(
             f"{name}-private-{index}",
@@ -91,10 +101,12 @@ def create_network(
             cidr_block=closed_cidr,
             availability_zone=zone,
             tags=_more(tags, private_tags),
-            opts=opts,
+            opts=in_zone,
         )
-        aws.ec2.RouteTableAssociation(
-            f"{name}-public-{index}", subnet_id=front.id, route_table_id=outward.id, opts=opts
+        public_ready.append(
+            aws.ec2.RouteTableAssociation(
+                f"{name}-public-{index}", subnet_id=front.id, route_table_id=outward.id, opts=opts
+            )
         )
         if nat is None or not one_gateway:
             address = aws.ec2.Eip(f"{name}-nat-{index}", domain="vpc", tags=tags, opts=opts)
@@ -113,13 +125,14 @@ def create_network(
             tags=tags,
             opts=opts,
         )
-        route = aws.ec2.RouteTableAssociation(
-            f"{name}-private-{index}", subnet_id=back.id, route_table_id=table.id, opts=opts
+        private_ready.append(
+            aws.ec2.RouteTableAssociation(
+                f"{name}-private-{index}", subnet_id=back.id, route_table_id=table.id, opts=opts
+            )
         )
         public.append(front.id)
         private.append(back.id)
         tables.append(table.id)
-        routes.append(route)
     region = vpc.arn.apply(lambda arn: arn.split(":")[3])
     aws.ec2.VpcEndpoint(
         f"{name}-s3",
@@ -130,7 +143,7 @@ def create_network(
         tags=tags,
         opts=opts,
     )
-    return Network(vpc.id, public, private, routes)
+    return Network(vpc.id, public, private, public_ready, [*public_ready, *private_ready])
 
 
 def _more(

@@ -142,6 +142,7 @@ class EksCluster(pulumi.ComponentResource):
             tags=self._made.tags,
             cidr=str(args.get("vpc_cidr", CIDR)),
             one_gateway=self._dev,
+            keep_zones="availability_zones" not in args,
             # Kubernetes finds by these where to put which load balancer.
             public_tags={"kubernetes.io/role/elb": "1"},
             private_tags={"kubernetes.io/role/internal-elb": "1"},
@@ -172,7 +173,12 @@ class EksCluster(pulumi.ComponentResource):
                 "storage_config": {"block_storage": {"enabled": True}},
                 "kubernetes_network_config": {"elastic_load_balancing": {"enabled": True}},
             }
-        after = [log, *control.rights, *nodes.rights, *(network.routes if self._auto else ())]
+        after = [
+            log,
+            *control.rights,
+            *nodes.rights,
+            *(network.private_ready if self._auto else ()),
+        ]
         return aws.eks.Cluster(
             self._made.name,
             name=self._cluster_name,
@@ -218,7 +224,7 @@ class EksCluster(pulumi.ComponentResource):
                 role_arn=role.role.arn,
                 subnet_ids=network.private_subnet_ids,
                 dev=self._dev,
-                after=[*first, *role.rights, *network.routes],
+                after=[*first, *role.rights, *network.private_ready],
             )
             for group in self._args.get("node_groups") or []
         ]

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -384,6 +384,37 @@ def test_the_first_difference_is_named(client: Any, bundle: Result) -> None:
     assert f"{MODEL} has the SHA-256" in told
     client.delete_object(Bucket=BUCKET, Key=folder(bundle) + MODEL)
     assert s3.first_difference(client, BUCKET, done.objects) == f"{uri(bundle)}{MODEL} is missing"
+
+
+_ACTIONS = {
+    "HeadObject": "GetObject",
+    "ListObjectsV2": "ListBucket",
+    "ListObjectVersions": "ListBucketVersions",
+    "ListMultipartUploads": "ListBucketMultipartUploads",
+    "DeleteObjects": "DeleteObjectVersion",
+}
+"""Calls of S3 whose action in IAM has another name."""
+
+
+def test_the_page_that_a_refusal_leads_to_lists_every_action(
+    client: Any, bundle: Result, tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[3] / "docs/ways/cloud.md").read_text(encoding="utf-8")
+    asked: set[str] = set()
+    client.meta.events.register(
+        "before-call.s3", lambda model, **_: asked.add(_ACTIONS.get(model.name, model.name))
+    )
+    steps: dict[str, Callable[[], object]] = {
+        "upload": lambda: store.upload(bundle.path, BUCKET, client=client, kms_key_arn=KEY),
+        "fetch": lambda: fetch(client, bundle, tmp_path / "mini"),
+        "remove": lambda: s3.remove(client, BUCKET, folder(bundle)),
+    }
+    for step, do in steps.items():
+        asked.clear()
+        do()
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| {step} (")]
+        assert asked
+        assert {action for action in asked if f"`s3:{action}`" not in row} == set()
 
 
 def test_equal_files_make_equal_archives_whatever_their_times_and_modes(

@@ -64,7 +64,8 @@ def create_balancer(
         if access_logs_bucket
         else None,
         tags=tags,
-        opts=opts,
+        # AWS refuses one that faces the internet in a VPC that has no way there yet.
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=list(network.public_ready)),
     )
     target_group = aws.lb.TargetGroup(
         f"{name}-tg",

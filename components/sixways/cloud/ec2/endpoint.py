@@ -17,6 +17,7 @@ from sixways.cloud.ec2.problems import problems
 from sixways.cloud.ec2.role import machine_policy, trust_policy
 from sixways.cloud.instances import instance
 from sixways.cloud.network import CIDR, Network, create_network
+from sixways.cloud.regions import console_host
 from sixways.endpoint import bundle_digest
 from sixways.plugin.api_key import sha256
 from sixways.server.files import DRAIN_SECONDS, MAX_BODY_BYTES, REQUEST_SECONDS, keys_file
@@ -162,6 +163,7 @@ class Ec2Endpoint(pulumi.ComponentResource):
             tags=self._tags,
             cidr=str(args.get("vpc_cidr", CIDR)),
             one_gateway=self._dev,
+            keep_zones="availability_zones" not in args,
         )
 
     def _balancer(self, network: Network) -> Balancer:
@@ -222,9 +224,10 @@ class Ec2Endpoint(pulumi.ComponentResource):
         self, parameter: aws.ssm.Parameter, logs: aws.cloudwatch.LogGroup
     ) -> tuple[aws.iam.RolePolicy, aws.iam.InstanceProfile, aws.iam.Role]:
         args, name = self._args, self._name
+        partition = aws.get_partition_output(opts=pulumi.InvokeOutputOptions(parent=self))
         role = aws.iam.Role(
             f"{name}-machine",
-            assume_role_policy=trust_policy(),
+            assume_role_policy=partition.dns_suffix.apply(trust_policy),
             tags=self._tags,
             opts=self._opts,
         )
@@ -348,6 +351,6 @@ def bundle_digests(models: tuple[Model, ...]) -> str:
 def _console(target_group_arn: str) -> str:
     region = target_group_arn.split(":")[3]
     return (
-        f"https://{region}.console.aws.amazon.com/ec2/home?region={region}"
+        f"https://{console_host(region)}/ec2/home?region={region}"
         f"#TargetGroup:targetGroupArn={target_group_arn}"
     )

@@ -132,8 +132,11 @@ def create_group(
             aws.autoscaling.GroupTagArgs(key=key, value=value, propagate_at_launch=False)
             for key, value in {"Name": name, **tags}.items()
         ],
-        # A machine that starts before these would not be healthy, or not be allowed to read.
-        opts=pulumi.ResourceOptions(parent=parent, depends_on=[balancer.listener, *depends_on]),
+        # A machine that starts before these would not be healthy, not be allowed to read, or not
+        # reach what it installs.
+        opts=pulumi.ResourceOptions(
+            parent=parent, depends_on=[balancer.listener, *network.private_ready, *depends_on]
+        ),
     )
     _policy(f"{name}-cpu", group, "ASGAverageCPUUtilization", size.cpu_percent, None, opts)
     if size.requests_per_minute is not None:

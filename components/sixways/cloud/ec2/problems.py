@@ -20,7 +20,7 @@ and we 3."""
 MOST_ZONES = 8
 _PLAIN = ("allowed_cidrs", "availability_zones", "dev", "internal", "rollback_alarms", "tags",
           "vpc_cidr")  # fmt: skip
-_NAME = re.compile(r"(?!sg-)[A-Za-z][A-Za-z0-9-]*")
+_NAME = re.compile(r"(?!sg-|internal-)[A-Za-z][A-Za-z0-9-]*")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[A-Za-z0-9!_.*'()/=+@-]+")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -45,7 +45,8 @@ def problems(name: str, args: Ec2EndpointArgs) -> list[Problem]:
     checks.required(args, "models", "instance_type", "certificate_arn", "allowed_cidrs")
     if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         checks.add("name", name, f"up to {LONGEST_NAME} letters, digits and dashes that do not "
-                   "begin with sg-", "names of load balancers are made from it")  # fmt: skip
+                   "begin with sg- or internal-",
+                   "names of load balancers are made from it")  # fmt: skip
     check_region(checks, configured_region(), "autoscaling")
     for field in _PLAIN:
         if isinstance(args.get(field), pulumi.Output):
@@ -185,6 +186,8 @@ def _network(
     checks: Checks, field: str, value: str
 ) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     try:
+        if "/" not in value:
+            raise ValueError("no length after a /")
         return ipaddress.ip_network(value)
     except ValueError as error:
         checks.add(field, value, f"a network, e.g. 203.0.113.0/24 ({error})", "correct it")
@@ -225,7 +228,14 @@ def _check_server(checks: Checks, args: Ec2EndpointArgs) -> None:
                   [str(day) for day in _RETENTION])  # fmt: skip
     accepted = "s3://BUCKET/FOLDER with wheels"
     _matches(checks, "wheelhouse_uri", args.get("wheelhouse_uri"), _URI, accepted)
-    _matches(checks, "package_index", args.get("package_index"), re.compile(r"https://\S+"),
-             "an https:// address of a package index")  # fmt: skip
+    index = args.get("package_index")
+    if isinstance(index, str) and "@" in index.removeprefix("https://").partition("/")[0]:
+        checks.add("package_index", "(not shown)", "an address without a name and password",
+                   "a machine's start script is no place for secrets: put wheels into "
+                   "wheelhouse_uri, or PIP_INDEX_URL into /etc/sixways/boot.env of your own image"
+        )  # fmt: skip
+    else:
+        _matches(checks, "package_index", index, re.compile(r"https://\S+"),
+                 "an https:// address of a package index")  # fmt: skip
     _matches(checks, "version", args.get("version"), re.compile(r"[0-9][A-Za-z0-9.+!]*"),
              "a version of sixways")  # fmt: skip

@@ -14,13 +14,17 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, prefix.strip("/")
 
 
-def trust_policy() -> str:
-    """EC2 alone may take the role."""
+def trust_policy(domain: str) -> str:
+    """EC2 alone may take the role.
+
+    Args:
+        domain: the partition's, `amazonaws.com`; in China EC2 has its own name as a principal.
+    """
     return _document(
         [
             {
                 "Effect": "Allow",
-                "Principal": {"Service": "ec2.amazonaws.com"},
+                "Principal": {"Service": f"ec2.{domain}"},
                 "Action": "sts:AssumeRole",
             }
         ]
@@ -46,7 +50,7 @@ def machine_policy(
         log_group_arn: where logs go.
         kms_key_arns: keys that what is read is encrypted with.
     """
-    partition = parameter_arn.split(":")[1]
+    _, partition, _, region, *_ = parameter_arn.split(":")
     places = sorted({split_uri(folder) for folder in folders})
     statements: list[dict[str, Any]] = [
         {
@@ -80,6 +84,15 @@ def machine_policy(
             "Action": "cloudwatch:PutMetricData",
             "Resource": "*",
             "Condition": {"StringEquals": {"cloudwatch:namespace": "Sixways"}},
+        },
+        {
+            # The agent finds the group's name, a dimension of its metrics, in the machine's tags;
+            # it sends none before. Tags have no ARN.
+            "Sid": "GroupName",
+            "Effect": "Allow",
+            "Action": "ec2:DescribeTags",
+            "Resource": "*",
+            "Condition": {"StringEquals": {"ec2:Region": region}},
         },
         {
             "Sid": "ReadBundles",

@@ -165,7 +165,9 @@ class SageMakerEndpointArgs(TypedDict):
     alarm_actions: NotRequired[list[pulumi.Input[str]]]
     """ARNs of topics that those alarms tell. Default: none."""
     rollback_alarm_names: NotRequired[list[pulumi.Input[str]]]
-    """More CloudWatch alarms that undo an update. SageMaker takes 10 with the endpoint's own.
+    """More CloudWatch alarms of this account and region that undo an update, composite ones left
+    out: AWS shows those to no role that is held to the alarms it needs. SageMaker takes 10 with the
+    endpoint's own. A `role_arn` of yours needs `cloudwatch:DescribeAlarms` on all of them.
     Default: none."""
     vpc_id: NotRequired[pulumi.Input[str]]
     """The VPC that the containers stand in. Default: none of yours."""

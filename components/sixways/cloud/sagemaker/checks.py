@@ -261,7 +261,7 @@ def _check_alarms(checks: Checks, args: Mapping[str, Any]) -> None:
             "rollback_alarm_names", more,
             f"at most {max(0, MOST_ALARMS - own)}: SageMaker takes {MOST_ALARMS} alarms, "
             f"and {own} are the variants' own",
-            "join alarms to a composite one",
+            "name fewer",
         )  # fmt: skip
 
 

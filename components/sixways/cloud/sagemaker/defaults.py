@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 
@@ -47,6 +48,30 @@ def endpoint_name(name: str, args: SageMakerEndpointArgs) -> str:
         return given
     whole = re.sub(r"[^A-Za-z0-9]+", "-", f"{pulumi.get_project()}-{pulumi.get_stack()}-{name}")
     return whole.strip("-")[:LONGEST_NAME].strip("-")
+
+
+def component_name(endpoint_name: str, model: str) -> str:
+    """The inference component's name, unique in the account and region, at most 63 characters."""
+    name = f"{endpoint_name}-{model}"
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: LONGEST_NAME - 9].rstrip('-')}-{digest}"
+
+
+def log_groups(name: str, args: SageMakerEndpointArgs) -> dict[str, str]:
+    """Where SageMaker writes what the containers print, each under the name of its resource.
+
+    The endpoint's own comes first. An inference component's containers write to a group of their
+    own.
+    """
+    called = endpoint_name(name, args)
+    groups = {f"{name}-log": f"/aws/sagemaker/Endpoints/{called}"}
+    if mode(args) == TO_ZERO:
+        for variant in map(variant_name, args["variants"]):
+            component = component_name(called, variant)
+            groups[f"{name}-{variant}-log"] = f"/aws/sagemaker/InferenceComponents/{component}"
+    return groups
 
 
 def variant_name(variant: SageMakerVariantArgs) -> str:

@@ -22,7 +22,7 @@ from sixways.cloud.sagemaker.hosting import Around, Hosted, host
 from sixways.cloud.sagemaker.network import Network, create_network
 from sixways.cloud.sagemaker.policies import invoke_policy
 from sixways.cloud.sagemaker.role import create_role
-from sixways.cloud.sagemaker.storage import create_key, create_log_group
+from sixways.cloud.sagemaker.storage import create_key, create_log_groups
 from sixways.cloud.sagemaker.surroundings import Surroundings
 from sixways.cloud.sagemaker.variants import create_model
 from sixways.endpoint import bundle_digest
@@ -81,7 +81,8 @@ class SageMakerEndpoint(pulumi.ComponentResource):
     """The key of its volumes, captured data and asynchronous answers; also the log's, where it is
     the endpoint's own."""
     log_group_name: pulumi.Output[str]
-    """The server's log."""
+    """The server's log; in mode `scale-to-zero` each inference component has one of its own,
+    `/aws/sagemaker/InferenceComponents/NAME`."""
 
     def __init__(
         self, name: str, args: SageMakerEndpointArgs, opts: pulumi.ResourceOptions | None = None
@@ -104,22 +105,26 @@ class SageMakerEndpoint(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         tags = args.get("tags", {})
         endpoint_name = defaults.endpoint_name(name, args)
+        groups = defaults.log_groups(name, args)
         around = Surroundings.of(self)
 
         own_key = None
         if args.get("kms_key_arn") is None:
-            own_key = create_key(name, endpoint_name, around, tags, child)
+            own_key = create_key(name, endpoint_name, list(groups.values()), around, tags, child)
         key_arn = own_key.arn if own_key else pulumi.Output.from_input(args["kms_key_arn"])
-        log = create_log_group(
-            name,
-            endpoint_name,
+        logs = create_log_groups(
+            groups,
             args.get("log_retention_days", defaults.LOG_RETENTION_DAYS),
             args.get("log_kms_key_arn", own_key.arn if own_key else None),
             tags,
             child,
         )
         network = create_network(name, endpoint_name, args, around, child)
-        role_arn, role_ready = _role(name, endpoint_name, args, around, network, key_arn, child)
+        alarms = _alarms(name, endpoint_name, args, child)
+        watched = [*(alarm.name for alarm in alarms), *args.get("rollback_alarm_names", [])]
+        role_arn, role_ready = _role(
+            name, list(groups.values()), args, around, network, key_arn, watched, child
+        )
         models = [
             create_model(
                 name,
@@ -137,8 +142,6 @@ class SageMakerEndpoint(pulumi.ComponentResource):
             )
             for variant in args["variants"]
         ]
-        alarms = _alarms(name, endpoint_name, args, child)
-        watched = [*(alarm.name for alarm in alarms), *args.get("rollback_alarm_names", [])]
         hosted = host(
             name,
             args,
@@ -148,11 +151,11 @@ class SageMakerEndpoint(pulumi.ComponentResource):
                 key_arn=key_arn,
                 network=network,
                 alarm_names=watched,
-                ready=[log, *role_ready, *(network.ready if network else ())],
+                ready=[*logs, *role_ready, *(network.ready if network else ())],
             ),
             child,
         )
-        self._outputs(args, around, hosted, watched, role_arn, key_arn, log)
+        self._outputs(args, around, hosted, watched, role_arn, key_arn, logs[0])
 
     def _outputs(
         self,
@@ -192,11 +195,12 @@ class SageMakerEndpoint(pulumi.ComponentResource):
 
 def _role(
     name: str,
-    endpoint_name: str,
+    log_groups: Sequence[str],
     args: SageMakerEndpointArgs,
     around: Surroundings,
     network: Network | None,
     key_arn: pulumi.Output[str],
+    alarm_names: Sequence[pulumi.Input[str]],
     opts: pulumi.ResourceOptions,
 ) -> tuple[pulumi.Input[str], list[pulumi.Resource]]:
     """The role's ARN, and what must be there before it can be used."""
@@ -210,7 +214,7 @@ def _role(
     topics = (asynchronous.get("success_topic_arn"), asynchronous.get("error_topic_arn"))
     write_keys = [part.get("kms_key_arn", key_arn) for part in (asynchronous, capture) if part]
     needs: dict[str, Any] = {
-        "endpoint_name": endpoint_name,
+        "log_groups": list(log_groups),
         "image_uri": args["image_uri"],
         "bundles": [bundle["uri"] for bundle in bundles],
         "read_keys": [bundle["kms_key_arn"] for bundle in bundles if "kms_key_arn" in bundle],
@@ -219,6 +223,7 @@ def _role(
         "write_keys": write_keys,
         "volume_keys": [] if defaults.mode(args) == SERVERLESS else [key_arn],
         "topics": [topic for topic in topics if topic is not None],
+        "alarms": list(alarm_names) if defaults.mode(args) in defaults.STEPWISE else [],
         "subnets": list(network.subnets) if network else [],
         "security_groups": list(network.security_groups) if network else [],
     }

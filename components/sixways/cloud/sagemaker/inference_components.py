@@ -10,7 +10,6 @@ The classic provider has no inference components, nor the part of an endpoint co
 they need; these come from `pulumi_aws_native`.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,10 +24,10 @@ from sixways.cloud.sagemaker.copies import (
     SageMakerScaleToZeroArgs,
     requirements,
 )
+from sixways.cloud.sagemaker.defaults import component_name
 
 VARIANT = "shared"
 """The one production variant: the instances that all models share."""
-_LONGEST_NAME = 63
 _DIMENSION = "sagemaker:inference-component:DesiredCopyCount"
 
 
@@ -64,15 +63,6 @@ class InferenceEndpoint:
     arn: pulumi.Output[str]
     component_names: dict[str, pulumi.Output[str]]
     resources: tuple[pulumi.Resource, ...]
-
-
-def component_name(endpoint_name: str, model: str) -> str:
-    """The inference component's name, unique in the account and region, at most 63 characters."""
-    name = f"{endpoint_name}-{model}"
-    if len(name) <= _LONGEST_NAME:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name[: _LONGEST_NAME - 9].rstrip('-')}-{digest}"
 
 
 def native_options(name: str, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
@@ -235,12 +225,12 @@ def _scale(
     opts: pulumi.ResourceOptions,
 ) -> list[pulumi.Resource]:
     """Copies by load down to the least, and from zero up with the first request."""
-    component_name = component.inference_component_name.apply(str)
+    called = component.inference_component_name.apply(str)
     target = native.applicationautoscaling.ScalableTarget(
         f"{name}-target",
         service_namespace="sagemaker",
         scalable_dimension=_DIMENSION,
-        resource_id=pulumi.Output.concat("inference-component/", component_name),
+        resource_id=pulumi.Output.concat("inference-component/", called),
         min_capacity=copies.get("min_count", 0),
         max_capacity=most,
         opts=own,
@@ -289,7 +279,7 @@ def _scale(
         alarm_description=f"A request found no copy of {name}; starts the first one.",
         namespace="AWS/SageMaker",
         metric_name="NoCapacityInvocationFailures",
-        dimensions={"InferenceComponentName": component_name},
+        dimensions={"InferenceComponentName": called},
         statistic="Sum",
         # AWS's example has "greater", which lets the first request wake nothing.
         comparison_operator="GreaterThanOrEqualToThreshold",

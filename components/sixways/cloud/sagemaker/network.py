@@ -141,7 +141,10 @@ def _own_vpc(make: _Make, args: SageMakerEndpointArgs) -> Network:
             availability_zone=zones.names[index],
             map_public_ip_on_launch=False,
             tags=make.tagged(f"private-{index}"),
-            opts=opts,
+            # AWS leaves out a zone while it has trouble: no reason to move the others.
+            opts=pulumi.ResourceOptions.merge(
+                opts, pulumi.ResourceOptions(ignore_changes=["availabilityZone"])
+            ),
         )
         subnets.append(subnet)
         associations.append(

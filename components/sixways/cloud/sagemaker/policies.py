@@ -34,7 +34,7 @@ class Needs:
 
     Attributes:
         partition, region, account: where it is.
-        endpoint_name: whose log it writes.
+        log_groups: the logs it writes.
         image_uri: the image it pulls from ECR.
         bundles: S3 addresses it reads models from.
         reads: S3 addresses it reads requests from.
@@ -43,13 +43,14 @@ class Needs:
         write_keys: KMS keys of what it writes.
         volume_keys: KMS keys of its volumes.
         topics: SNS topics it tells.
+        alarms: names of the CloudWatch alarms that undo an update.
         subnets, security_groups: where its network interfaces are; empty without a VPC.
     """
 
     partition: str
     region: str
     account: str
-    endpoint_name: str
+    log_groups: Sequence[str]
     image_uri: str
     bundles: Sequence[str]
     reads: Sequence[str] = ()
@@ -58,6 +59,7 @@ class Needs:
     write_keys: Sequence[str] = ()
     volume_keys: Sequence[str] = ()
     topics: Sequence[str] = ()
+    alarms: Sequence[str] = ()
     subnets: Sequence[str] = ()
     security_groups: Sequence[str] = ()
 
@@ -78,7 +80,7 @@ def execution_policy(needs: Needs) -> str:
     """What the endpoint's role may do."""
     arn = f"arn:{needs.partition}"
     here = f"{needs.region}:{needs.account}"
-    log = f"{arn}:logs:{here}:log-group:/aws/sagemaker/Endpoints/{needs.endpoint_name}"
+    logs = [f"{arn}:logs:{here}:log-group:{group}" for group in needs.log_groups]
     statements = [
         *_read_s3("Bundles", arn, needs.bundles),
         _allow(
@@ -91,12 +93,15 @@ def execution_policy(needs: Needs) -> str:
         _allow(
             "Log",
             ("logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"),
-            (log, f"{log}:log-stream:*"),
+            [one for log in logs for one in (log, f"{log}:log-stream:*")],
         ),
         # Metrics have no ARN; the namespaces are those that SageMaker writes for endpoints.
         _allow("Metrics", ("cloudwatch:PutMetricData",), ("*",), {
             "StringEquals": {
-                "cloudwatch:namespace": ["/aws/sagemaker/Endpoints", "AWS/SageMaker"]
+                "cloudwatch:namespace": [
+                    "/aws/sagemaker/Endpoints", "/aws/sagemaker/InferenceComponents",
+                    "AWS/SageMaker",
+                ]
             }
         }),
     ]  # fmt: skip
@@ -120,6 +125,11 @@ def execution_policy(needs: Needs) -> str:
         ]  # fmt: skip
     if needs.topics:
         statements.append(_allow("Tell", ("sns:Publish",), _once(needs.topics)))
+    if needs.alarms:
+        # SageMaker asks for their state with this role (AWS: "Auto-Rollback Configuration and
+        # Monitoring"); without it an update is never undone.
+        alarms = tuple(f"{arn}:cloudwatch:{here}:alarm:{alarm}" for alarm in _once(needs.alarms))
+        statements.append(_allow("Alarms", ("cloudwatch:DescribeAlarms",), alarms))
     if needs.subnets:
         statements += _network(arn, here, needs)
     return _document(*statements)
@@ -194,14 +204,14 @@ def invoke_policy(
     return _document(*statements)
 
 
-def key_policy(around: Surroundings, endpoint_name: str) -> pulumi.Output[str]:
-    """The policy of the endpoint's own key: IAM of the account rules it, and the log may use it."""
+def key_policy(around: Surroundings, log_groups: Sequence[str]) -> pulumi.Output[str]:
+    """The policy of the endpoint's own key: the account's IAM rules it, and the logs may use it."""
 
     def render(values: dict[str, str]) -> str:
         partition, region, account = values["partition"], values["region"], values["account"]
-        log = f"log-group:/aws/sagemaker/Endpoints/{endpoint_name}"
+        here = f"arn:{partition}:logs:{region}:{account}:log-group"
         context = {
-            "kms:EncryptionContext:aws:logs:arn": f"arn:{partition}:logs:{region}:{account}:{log}"
+            "kms:EncryptionContext:aws:logs:arn": [f"{here}:{group}" for group in log_groups]
         }
         return _document(
             {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pulumi
 import pulumi_aws as aws
@@ -28,41 +28,47 @@ def has_own_storage(instance_type: str) -> bool:
 def create_key(
     name: str,
     endpoint_name: str,
+    log_groups: Sequence[str],
     around: Surroundings,
     tags: Mapping[str, pulumi.Input[str]],
     opts: pulumi.ResourceOptions,
 ) -> aws.kms.Key:
-    """The endpoint's own key, rotated each year; the log of this endpoint may use it too."""
+    """The endpoint's own key, rotated each year; the logs of this endpoint may use it too."""
     return aws.kms.Key(
         f"{name}-key",
         description=f"SageMaker endpoint {endpoint_name}: volumes, captured data, answers, log",
         enable_key_rotation=True,
         deletion_window_in_days=30,
-        policy=key_policy(around, endpoint_name),
+        policy=key_policy(around, log_groups),
         tags=dict(tags),
         opts=opts,
     )
 
 
-def log_group_name(endpoint_name: str) -> str:
-    """Where SageMaker writes what the containers of an endpoint print."""
-    return f"/aws/sagemaker/Endpoints/{endpoint_name}"
-
-
-def create_log_group(
-    name: str,
-    endpoint_name: str,
+def create_log_groups(
+    groups: Mapping[str, str],
     days: pulumi.Input[int],
     key_arn: pulumi.Input[str] | None,
     tags: Mapping[str, pulumi.Input[str]],
     opts: pulumi.ResourceOptions,
-) -> aws.cloudwatch.LogGroup:
-    """The log, made before SageMaker makes one that is kept for ever."""
-    return aws.cloudwatch.LogGroup(
-        f"{name}-log",
-        name=log_group_name(endpoint_name),
-        retention_in_days=days,
-        kms_key_id=key_arn,
-        tags=dict(tags),
-        opts=opts,
-    )
+) -> list[aws.cloudwatch.LogGroup]:
+    """The logs, made before SageMaker makes some that are kept for ever.
+
+    Args:
+        groups: the names of the resources, and those of the groups.
+        days: how long they are kept.
+        key_arn: what they are encrypted with; None: by CloudWatch.
+        tags: tags of each.
+        opts: the usual resource options.
+    """
+    return [
+        aws.cloudwatch.LogGroup(
+            name,
+            name=group,
+            retention_in_days=days,
+            kms_key_id=key_arn,
+            tags=dict(tags),
+            opts=opts,
+        )
+        for name, group in groups.items()
+    ]

@@ -14,6 +14,7 @@ import pulumi
 import pytest
 
 from sixways.cloud.ec2.boot import Boot, Model
+from sixways.cloud.ec2.endpoint import _console
 from sixways.cloud.ec2.problems import problems
 from sixways.cloud.ec2.role import machine_policy, trust_policy
 from sixways.cloud.network import subnets
@@ -93,6 +94,7 @@ def test_inputs_that_can_be_used(changes: dict[str, Any]) -> None:
         ({"certificate_arn": "api.example.com"}, "certificate_arn", "the ARN of a certificate"),
         ({"allowed_cidrs": None}, "allowed_cidrs", "add"),
         ({"allowed_cidrs": ["10.0.0.1/8"]}, "allowed_cidrs[0]", "host bits"),
+        ({"allowed_cidrs": ["203.0.113.5"]}, "allowed_cidrs[0]", "no length"),
         ({"api_key": "short"}, "api_key", "16"),
         ({"previous_api_key": "with spaces in it, sir"}, "previous_api_key", "16"),
         ({"min_size": 1}, "min_size", "single point of failure"),
@@ -127,7 +129,15 @@ def test_a_key_that_is_too_short_is_not_shown() -> None:
     assert "hunter2" not in " ".join(found(api_key="hunter2").values())
 
 
-@pytest.mark.parametrize("name", ["sg-search", "a" * 22, "1st", "with_underscore"])
+def test_a_password_of_a_package_index_is_refused_and_not_shown() -> None:
+    told = found(package_index="https://me:hunter2@index.example/simple")
+    assert "without a name and password" in told["package_index"]
+    assert "hunter2" not in told["package_index"]
+
+
+@pytest.mark.parametrize(
+    "name", ["sg-search", "internal-search", "a" * 22, "1st", "with_underscore"]
+)
 def test_a_name_that_would_make_a_name_aws_refuses_is_refused(name: str) -> None:
     assert "name" in found(name)
 
@@ -154,8 +164,11 @@ def test_no_right_is_wider_than_it_must_be() -> None:
     ]
     assert not [action for action in actions if "*" in action]
     everywhere = {s["Sid"] for s in policy["Statement"] if "*" in _list(s["Resource"])}
-    # Neither has a resource that could be named (see `machine_policy`).
-    assert everywhere == {"SessionManager", "Memory"}
+    # None of them has a resource that could be named (see `machine_policy`).
+    assert everywhere == {"SessionManager", "Memory", "GroupName"}
+    tags = next(s for s in policy["Statement"] if s["Sid"] == "GroupName")
+    assert tags["Action"] == "ec2:DescribeTags"
+    assert tags["Condition"] == {"StringEquals": {"ec2:Region": "us-east-1"}}
     reads = next(s for s in policy["Statement"] if s["Sid"] == "ReadBundles")["Resource"]
     assert reads == [
         f"arn:aws:s3:::models/bundles/minilm/{_HEX}/*",
@@ -165,9 +178,14 @@ def test_no_right_is_wider_than_it_must_be() -> None:
     lists = [s for s in policy["Statement"] if s["Action"] == "s3:ListBucket"]
     assert [s["Resource"] for s in lists] == ["arn:aws:s3:::models", "arn:aws:s3:::wheels"]
     assert all(s["Condition"]["StringLike"]["s3:prefix"] for s in lists)
-    assert json.loads(trust_policy())["Statement"][0]["Principal"] == {
+    assert json.loads(trust_policy("amazonaws.com"))["Statement"][0]["Principal"] == {
         "Service": "ec2.amazonaws.com"
     }
+
+
+def test_the_page_of_the_target_group_is_that_of_its_partition() -> None:
+    arn = "arn:aws-cn:elasticloadbalancing:cn-north-1:1:targetgroup/a/b"
+    assert _console(arn).startswith("https://cn-north-1.console.amazonaws.cn/ec2/home?region=")
 
 
 def _list(value: str | list[str]) -> list[str]:

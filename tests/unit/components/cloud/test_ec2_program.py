@@ -34,6 +34,8 @@ class _Mocks(pulumi.runtime.Mocks):
     def __init__(self) -> None:
         self.made: list[tuple[str, str, dict[str, Any]]] = []
         self.asked: list[dict[str, Any]] = []
+        self.waits: dict[tuple[str, str], set[str]] = {}
+        self.kept: dict[tuple[str, str], list[str]] = {}
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         self.made.append((args.typ, args.name, dict(args.inputs)))
@@ -52,7 +54,7 @@ class _Mocks(pulumi.runtime.Mocks):
     ) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
         self.asked.append({"token": args.token, **args.args})
         zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"]
-        return {"names": zones, "insecureValue": "ami-1"}, []
+        return {"names": zones, "insecureValue": "ami-1", "dnsSuffix": "amazonaws.com.cn"}, []
 
     def kinds(self) -> set[str]:
         return {kind for kind, _, _ in self.made}
@@ -60,6 +62,18 @@ class _Mocks(pulumi.runtime.Mocks):
     def one(self, kind: str) -> dict[str, Any]:
         (found,) = [inputs for made, _, inputs in self.made if made == kind]
         return found
+
+
+class _Monitor(pulumi.runtime.mocks.MockMonitor):
+    """Also keeps what each resource waits for, and what changes it does not mind."""
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
+        mocks: Any = self.mocks
+        mocks.waits[request.type, request.name] = {
+            urn.rpartition("::")[2] for urn in request.dependencies
+        }
+        mocks.kept[request.type, request.name] = list(request.ignoreChanges)
+        return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
 
 Run = Callable[..., tuple[_Mocks, dict[str, Any]]]
@@ -72,7 +86,9 @@ def run() -> Run:
     def program(**changes: Any) -> tuple[_Mocks, dict[str, Any]]:
         mocks = _Mocks()
         outputs: dict[str, Any] = {}
-        pulumi.runtime.set_mocks(mocks, project="shop", stack="test", preview=False)
+        pulumi.runtime.set_mocks(
+            mocks, project="shop", stack="test", preview=False, monitor=_Monitor(mocks)
+        )
 
         @pulumi.runtime.test  # type: ignore[untyped-decorator]
         def registered() -> pulumi.Output[Any]:
@@ -107,6 +123,27 @@ def test_a_gateway_stands_in_each_zone_unless_it_is_for_trying_out(run: Run) -> 
     mocks, _ = run(dev=True)
     assert len([kind for kind, _, _ in mocks.made if kind == gateway]) == 1
     assert mocks.one("aws:autoscaling/group:Group")["minSize"] == 1
+
+
+def test_nothing_starts_before_there_is_a_way_to_the_internet(run: Run) -> None:
+    mocks, _ = run()
+    balancer = mocks.waits["aws:lb/loadBalancer:LoadBalancer", "search-lb"]
+    assert {"search-public-0", "search-public-1"} <= balancer
+    group = mocks.waits["aws:autoscaling/group:Group", "search-group"]
+    assert {"search-private-0", "search-private-1", "search-public-0"} <= group
+
+
+def test_a_zone_that_has_trouble_moves_no_subnet(run: Run) -> None:
+    subnet = "aws:ec2/subnet:Subnet", "search-private-0"
+    assert run()[0].kept[subnet] == ["availabilityZone"]
+    # Zones that are given are meant.
+    assert run(availability_zones=["eu-west-1b", "eu-west-1c"])[0].kept[subnet] == []
+
+
+def test_the_role_is_of_the_machines_of_its_partition(run: Run) -> None:
+    mocks, _ = run(**_VPC)
+    trust = json.loads(mocks.one("aws:iam/role:Role")["assumeRolePolicy"])
+    assert trust["Statement"][0]["Principal"] == {"Service": "ec2.amazonaws.com.cn"}
 
 
 def test_numbers_may_be_known_only_later(run: Run) -> None:

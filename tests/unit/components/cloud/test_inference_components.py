@@ -10,7 +10,8 @@ from botocore.loaders import Loader
 
 from sixways.checks import Checks, InputsRefused
 from sixways.cloud.sagemaker.copies import check_scale_to_zero, requirements
-from sixways.cloud.sagemaker.inference_components import component_name, native_options
+from sixways.cloud.sagemaker.defaults import component_name
+from sixways.cloud.sagemaker.inference_components import native_options
 
 
 def _found(

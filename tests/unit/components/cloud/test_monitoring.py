@@ -82,6 +82,17 @@ async def test_what_is_known_only_later_is_passed_over() -> None:
             ["thresholds.cost_per_thousand_usd"],
         ),
         (
+            {
+                **_SAGEMAKER,
+                **_PRICE,
+                "thresholds": {"cost_per_thousand_usd": 1},
+                "variants": [
+                    {**_SAGEMAKER["variants"][0], "name": f"v{number}"} for number in range(6)
+                ],
+            },
+            ["thresholds.cost_per_thousand_usd"],
+        ),
+        (
             {**_SAGEMAKER, "hourly_price_usd": {"ml.c5.xlarge": 1}},
             ["hourly_price_usd[ml.c5.xlarge]"],
         ),

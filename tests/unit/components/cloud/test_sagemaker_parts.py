@@ -17,6 +17,8 @@ from sixways.cloud.sagemaker.args import (
 )
 from sixways.cloud.sagemaker.defaults import interface_endpoints
 from sixways.cloud.sagemaker.deployment import deployment_config
+from sixways.cloud.sagemaker.network import create_network
+from sixways.cloud.sagemaker.surroundings import Surroundings
 from sixways.endpoint import bundle_digest
 
 BUNDLE = {"name": "minilm", "uri": "s3://shop/b/", "digest": f"sha256:{'b' * 64}"}
@@ -79,6 +81,39 @@ def test_each_region_has_its_console() -> None:
     assert endpoint._console("cn-north-1", "aws-cn", "a").startswith(
         "https://console.amazonaws.cn/"
     )
+
+
+def test_a_zone_that_has_trouble_moves_no_subnet() -> None:
+    kept: list[list[str]] = []
+
+    class Mocks(pulumi.runtime.Mocks):
+        def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+            return f"{args.name}-id", dict(args.inputs)
+
+        def call(
+            self, args: pulumi.runtime.MockCallArgs
+        ) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+            return {"names": ["eu-west-1a", "eu-west-1b"], "id": "pl-1"}, []
+
+    class Monitor(pulumi.runtime.mocks.MockMonitor):
+        def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
+            if request.type == "aws:ec2/subnet:Subnet":
+                kept.append(list(request.ignoreChanges))
+            return super().RegisterResource(request)  # type: ignore[no-untyped-call]
+
+    mocks = Mocks()
+    pulumi.runtime.set_mocks(mocks, project="shop", stack="test", monitor=Monitor(mocks))
+
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
+    def made() -> pulumi.Output[Any]:
+        known = [pulumi.Output.from_input(text) for text in ("1", "aws", "eu-west-1", "a.com")]
+        args = cast(SageMakerEndpointArgs, {"create_vpc": True, "interface_endpoints": []})
+        stands = create_network("a", "a", args, Surroundings(*known), pulumi.ResourceOptions())
+        assert stands is not None
+        return pulumi.Output.all(*stands.subnets)
+
+    made()
+    assert kept == [["availabilityZone"]] * 2
 
 
 def test_containers_that_have_a_network_reach_more_services_in_it() -> None:

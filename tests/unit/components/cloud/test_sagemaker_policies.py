@@ -40,7 +40,7 @@ def statements(document: str) -> dict[str, dict[str, Any]]:
 def needs(**more: Any) -> Needs:
     given: dict[str, Any] = {
         "partition": "aws", "region": "eu-west-1", "account": "123456789012",
-        "endpoint_name": "search", "image_uri": IMAGE, "bundles": ["s3://shop/b/1/"],
+        "log_groups": ["/aws/sagemaker/Endpoints/search"], "image_uri": IMAGE, "bundles": ["s3://shop/b/1/"],
     }  # fmt: skip
     return Needs(**{**given, **more})
 
@@ -53,6 +53,7 @@ EVERYTHING = needs(
     write_keys=[f"{KEY}2", f"{KEY}2"],
     volume_keys=[f"{KEY}2"],
     topics=["arn:aws:sns:eu-west-1:123456789012:done"],
+    alarms=["slow", "failing"],
     subnets=["subnet-1", "subnet-2"],
     security_groups=["sg-1"],
 )
@@ -98,6 +99,23 @@ def test_the_role_may_no_more_than_its_endpoint_needs() -> None:
         "arn:aws:ec2:eu-west-1:123456789012:security-group/sg-1",
         "arn:aws:ec2:eu-west-1:123456789012:network-interface/*",
     ]
+
+
+def test_the_role_sees_the_alarms_that_undo_an_update() -> None:
+    may = statements(execution_policy(EVERYTHING))
+    assert may["Alarms"]["Action"] == ["cloudwatch:DescribeAlarms"]
+    assert may["Alarms"]["Resource"] == [
+        "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:slow",
+        "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:failing",
+    ]
+
+
+def test_the_role_writes_every_log_of_its_endpoint() -> None:
+    groups = ["/aws/sagemaker/Endpoints/search", "/aws/sagemaker/InferenceComponents/search-a"]
+    may = statements(execution_policy(needs(log_groups=groups)))
+    arn = "arn:aws:logs:eu-west-1:123456789012:log-group:"
+    for group in groups:
+        assert f"{arn}{group}:log-stream:*" in may["Log"]["Resource"]
 
 
 def test_the_image_is_pulled_from_its_own_repository() -> None:
