@@ -30,7 +30,7 @@ EXTRAS = ("graphql", "gpu", "litert", "otel", "sign")
 
 _EPOCH = 1577836800
 """2020-01-01: the time of everything in the context and in the image."""
-_OWN_FILES = ("Dockerfile", "serve", "requirements.txt", "constraints.txt")
+_OWN_FILES = ("Dockerfile", "serve", "requirements.txt", "constraints.txt", "sbom.txt")
 _OURS = ("REQUIREMENT", "VERSION")
 _PIN = re.compile(r"sixways==[A-Za-z0-9][A-Za-z0-9.!+-]*")
 _ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -80,6 +80,33 @@ def test_it_says_what_it_is_and_has_no_torch(image: str) -> None:
     assert done.stdout.split() == ["None", "boto3"]
 
 
+def test_its_sbom_lists_what_is_installed_and_no_more(image: str) -> None:
+    label = inspect_image(image)["Config"]["Labels"]["org.sixways.sbom"]
+    # One program for both, as the default user of a locked container: whoever runs it may read it.
+    look = (
+        "import importlib.metadata as m, json, pathlib, sys\n"
+        "installed = sorted([d.name, d.version] for d in m.distributions())\n"
+        "print(json.dumps([installed, pathlib.Path(sys.argv[1]).read_text()]))\n"
+    )
+    done = podman(
+        *("run", "--rm", "--no-healthcheck", "--network", "none", *LOCKED, image),
+        *("python", "-c", look, label),
+    )
+    installed, text = json.loads(done.stdout)
+    # The build has held it against CycloneDX's schema.
+    sbom = json.loads(text)
+    assert (sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", "1.6")
+    components = sbom["components"]
+    assert sorted([c["name"], c["version"]] for c in components) == installed
+    assert {"sixways", "boto3", "openvino"} <= {c["name"] for c in components}
+    assert not {"cyclonedx-bom", "pip"} & {c["name"] for c in components}
+    # A checkout's own wheel comes from no index.
+    assert {c["name"] for c in components if "purl" not in c} == {"sixways"}
+    # The same packages give the same bytes.
+    assert "serialNumber" not in sbom
+    assert "timestamp" not in sbom["metadata"]
+
+
 def test_another_version_of_the_server_is_a_small_layer(image: str) -> None:
     dependencies, own = copied(image)
     assert own < 5e6

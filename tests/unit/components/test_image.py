@@ -17,7 +17,7 @@ from sixways.image import EXTRAS, BuildContext, check_build_inputs, prepare
 from sixways_bundle import BundleError
 
 CHECKOUT = Path(__file__).parents[3]
-OWN = {"Dockerfile", "constraints.txt", "requirements.txt", "serve"}
+OWN = {"Dockerfile", "constraints.txt", "requirements.txt", "sbom.txt", "serve"}
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +131,13 @@ def test_the_image_installs_what_the_tests_ran_with() -> None:
     assert {name for name, pin in allowed.items() if ours.get(name) != pin} == set()
     assert installed.items() <= allowed.items()
     assert not installed.keys() & {"torch", "tensorflow-cpu", "transformers"}
+
+
+def test_what_lists_the_image_is_pinned_and_no_part_of_what_it_installs() -> None:
+    ours, tool = pins("constraints.txt"), pins("model_server/image/sbom.txt")
+    assert "cyclonedx-bom" in tool
+    assert {name for name, pin in tool.items() if ours.get(name, pin) != pin} == set()
+    assert "cyclonedx-bom" not in pins("model_server/image/constraints.txt")
 
 
 def found(**given: Any) -> list[str]:
