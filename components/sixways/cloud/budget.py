@@ -9,6 +9,7 @@ import pulumi_aws as aws
 
 from sixways.checks import Checks, InputsRefused, is_number, is_plain
 from sixways.cloud.topic import BUDGETS, create_topic
+from sixways.shapes import misfits
 from sixways_bundle import Problem
 
 _ACTUAL = [80.0, 100.0]
@@ -114,6 +115,8 @@ def problems(name: str, args: MonthlyBudgetArgs) -> list[Problem]:
     """
     checks = Checks()
     checks.known(args, MonthlyBudgetArgs)
+    if wrong := [*misfits(args, MonthlyBudgetArgs)]:
+        return [*checks.problems, *wrong]  # more would be guesses
     checks.required(args, "limit_usd")
     checks.number("limit_usd", args.get("limit_usd"), 0.01, 1e12)
     accepted = "1 to 100 characters without ':' and '\\', and without /action/"

@@ -10,6 +10,7 @@ from sixways.checks import Checks, InputsRefused, is_plain
 from sixways.cloud.bucket import NONCURRENT_DAYS, private_bucket
 from sixways.cloud.regions import check_region, configured_region
 from sixways.naming import PluginResource
+from sixways.shapes import misfits
 from sixways_bundle import Problem
 
 _BUCKET = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -196,6 +197,8 @@ def problems(name: str, args: BundleStoreArgs) -> list[Problem]:
     """
     checks = Checks()
     checks.known(args, BundleStoreArgs)
+    if wrong := [*misfits(args, BundleStoreArgs)]:
+        return [*checks.problems, *wrong]  # more would be guesses
     checks.required(args, "bundles")
     _match(checks, "bucket_name", args.get("bucket_name"), _BUCKET, "the name of a bucket")
     accepted = "a key prefix without slashes at its ends, e.g. teams/shop"

@@ -9,6 +9,7 @@ import pulumi
 from sixways.checks import Checks, is_plain
 from sixways.cloud.instances import sagemaker_types
 from sixways.observability.slo import SloArgs, check_slo
+from sixways.shapes import misfits
 from sixways_bundle import Problem
 
 MODES = ("real-time", "async", "serverless")
@@ -112,6 +113,8 @@ def problems(name: str, args: CloudMonitoringArgs) -> list[Problem]:
     """
     checks = Checks()
     checks.known(args, CloudMonitoringArgs)
+    if wrong := [*misfits(args, CloudMonitoringArgs)]:
+        return [*checks.problems, *wrong]  # more would be guesses
     _check_target(checks, args)
     check_slo(checks, args.get("slo"))
     _check_thresholds(checks, args)

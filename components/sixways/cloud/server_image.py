@@ -17,6 +17,7 @@ import pulumi_docker_build as docker_build
 
 from sixways.checks import Checks, InputsRefused
 from sixways.image import BuildContext, check_build_inputs, prepare
+from sixways.shapes import misfits
 from sixways_bundle import BundleError, Problem
 
 _DIGEST = re.compile(
@@ -86,6 +87,8 @@ def problems(name: str, args: ServerImageArgs) -> list[Problem]:
     """What is wrong with the inputs, as far as they are known; reads no file."""
     checks = Checks()
     checks.known(args, ServerImageArgs)
+    if wrong := [*misfits(args, ServerImageArgs)]:
+        return [*checks.problems, *wrong]  # more would be guesses
     for field in _PLAIN:
         if isinstance(args.get(field), pulumi.Output):
             checks.add(field, "an output", "a plain value",

@@ -12,6 +12,7 @@ from sixways.cloud.ec2.args import Ec2EndpointArgs, Ec2ModelArgs
 from sixways.cloud.instances import SAGEMAKER_PREFIX, instance, why_not
 from sixways.cloud.regions import check_region, configured_region
 from sixways.plugin.api_key import KEY
+from sixways.shapes import misfits
 from sixways_bundle import Problem
 
 LONGEST_NAME = 21
@@ -42,6 +43,8 @@ def problems(name: str, args: Ec2EndpointArgs) -> list[Problem]:
     """
     checks = Checks()
     checks.known(args, Ec2EndpointArgs)
+    if wrong := [*misfits(args, Ec2EndpointArgs)]:
+        return [*checks.problems, *wrong]  # more would be guesses
     checks.required(args, "models", "instance_type", "certificate_arn", "allowed_cidrs")
     if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         checks.add("name", name, f"up to {LONGEST_NAME} letters, digits and dashes that do not "

@@ -26,6 +26,7 @@ from sixways.cloud.sagemaker.copies import check_scale_to_zero
 from sixways.cloud.sagemaker.defaults import ASYNC, MODES, SERVERLESS, STEPWISE, TO_ZERO
 from sixways.cloud.sagemaker.deployment import MOST_ALARMS, check_deployment
 from sixways.observability.slo import check_slo
+from sixways.shapes import misfits
 from sixways_bundle import Problem
 
 IMAGE = re.compile(
@@ -92,6 +93,8 @@ def problems(name: str, args: SageMakerEndpointArgs) -> list[Problem]:
     """
     checks = Checks()
     checks.known(args, SageMakerEndpointArgs)
+    if wrong := [*misfits(args, SageMakerEndpointArgs)]:
+        return [*checks.problems, *wrong]  # more would be guesses
     checks.required(args, "image_uri", "variants")
     check_region(checks, configured_region(), "sagemaker", "aws:region")
     _plain(checks, args)
