@@ -9,7 +9,6 @@ from typing import Any
 
 import pulumi
 
-from sixways.naming import to_snake
 from sixways_bundle import Problem
 
 # Each way's own settings, beside those of all ways.
@@ -42,7 +41,7 @@ class Settings:
     port: int = 5000
     api_key: pulumi.Output[str] | None = None
     own: dict[str, Any] = field(default_factory=dict)
-    """What stands under the way's name, as its components' inputs are spelled in Python."""
+    """What stands under the way's name, as it was written."""
 
 
 def load_settings() -> Settings:
@@ -85,15 +84,7 @@ def _own(way: str, text: str | None, problems: list[Problem]) -> dict[str, Any]:
                     f"see infra/stacks/{way}.yaml for an example")
         )  # fmt: skip
         return {}
-    inputs: dict[str, Any] = _snake(found)
-    return inputs
-
-
-def _snake(value: Any, key: str = "") -> Any:
-    """Settings are spelled as Pulumi spells them; the keys of tags are the user's own."""
-    if isinstance(value, dict):
-        return {k if key == "tags" else to_snake(k): _snake(v, k) for k, v in value.items()}
-    return [_snake(item) for item in value] if isinstance(value, list) else value
+    return found
 
 
 def _unknown_keys(keys: tuple[str, ...]) -> list[str]:

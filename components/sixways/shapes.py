@@ -13,15 +13,9 @@ from typing import Any, Union
 
 import pulumi
 
-from sixways.checks import is_number
 from sixways_bundle import Problem
 
-_WORDS = {
-    str: "a text",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-}
+_WORDS = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def fields(hint: object) -> Mapping[str, Any] | None:
@@ -36,8 +30,8 @@ def fields(hint: object) -> Mapping[str, Any] | None:
 
 @cache
 def _fields(args: Any) -> Mapping[str, Any]:
-    # pulumi.Input names Output by a string, which is looked up here.
-    hints = typing.get_type_hints(args, localns={"Output": pulumi.Output})
+    # pulumi.Input names `Output[T]` by a string, which is looked up here.
+    hints = typing.get_type_hints(args, localns={"Output": pulumi.Output, "T": Any})
     return {name: plain(hint) for name, hint in hints.items()}
 
 
@@ -58,7 +52,8 @@ def items(hint: Any) -> Any:
 def misfits(value: object, hint: Any, where: str = "") -> Iterator[Problem]:
     """Every value of another type than its field's. Outputs, and None in a field, are passed over.
 
-    Names that are no fields are `Checks.known`'s, limits of numbers `Checks.number`'s.
+    Names that are no fields are told by `Checks.known`, and numbers by `Checks.number`, which knows
+    their limits.
 
     Args:
         value: an input, or all of a component's.
@@ -91,7 +86,7 @@ def misfits(value: object, hint: Any, where: str = "") -> Iterator[Problem]:
 
 
 def _is(value: object, kind: type) -> bool:
-    return is_number(value) if kind in (int, float) else isinstance(value, kind)
+    return value is not None if kind in (int, float) else isinstance(value, kind)
 
 
 def _text(value: object) -> str:

@@ -8,11 +8,11 @@ import pulumi
 
 from sixways.checks import Checks, is_plain
 from sixways.cloud.instances import sagemaker_types
+from sixways.cloud.sagemaker.modes import MODES, SERVERLESS
 from sixways.observability.slo import SloArgs, check_slo
 from sixways.shapes import misfits
 from sixways_bundle import Problem
 
-MODES = ("real-time", "async", "serverless")
 # CloudWatch Logs' `PutRetentionPolicy`, field retentionInDays.
 RETENTION_DAYS = (
     *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827),
@@ -66,9 +66,10 @@ class CloudMonitoringArgs(TypedDict):
     endpoint_name: NotRequired[pulumi.Input[str]]
     """The SageMaker endpoint's name."""
     variants: NotRequired[list[MonitoredVariantArgs]]
-    """Its production variants, at least one; each gets its own alarms."""
+    """Its production variants, at least one; each gets its own alarms. In mode `scale-to-zero` the
+    one that the copies share: `shared`."""
     mode: NotRequired[str]
-    """`real-time`, `async` or `serverless`. Default: `real-time`."""
+    """`real-time`, `async`, `serverless` or `scale-to-zero`. Default: `real-time`."""
     load_balancer_arn_suffix: NotRequired[pulumi.Input[str]]
     """The load balancer before an EC2 endpoint: `app/NAME/ID`."""
     target_group_arn_suffix: NotRequired[pulumi.Input[str]]
@@ -163,7 +164,7 @@ def _check_target(checks: Checks, args: Mapping[str, Any]) -> None:
 
 def _check_variants(checks: Checks, args: Mapping[str, Any]) -> None:
     names: set[str] = set()
-    serverless = args.get("mode") == "serverless"
+    serverless = args.get("mode") == SERVERLESS
     for index, variant in enumerate(args.get("variants") or []):
         field = f"variants[{index}]."
         checks.known(variant, MonitoredVariantArgs, field)

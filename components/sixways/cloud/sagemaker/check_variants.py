@@ -15,7 +15,7 @@ from sixways.cloud.sagemaker.args import (
     SageMakerServerlessArgs,
     SageMakerVariantArgs,
 )
-from sixways.cloud.sagemaker.defaults import ASYNC, SERVERLESS, TO_ZERO
+from sixways.cloud.sagemaker.modes import ASYNC, SERVERLESS, TO_ZERO
 from sixways.cloud.sagemaker.scaling import check_scaling
 from sixways.cloud.sagemaker.storage import has_own_storage
 

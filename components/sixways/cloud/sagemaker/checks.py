@@ -23,8 +23,8 @@ from sixways.cloud.sagemaker.args import (
 )
 from sixways.cloud.sagemaker.check_variants import check_variants
 from sixways.cloud.sagemaker.copies import check_scale_to_zero
-from sixways.cloud.sagemaker.defaults import ASYNC, MODES, SERVERLESS, STEPWISE, TO_ZERO
 from sixways.cloud.sagemaker.deployment import MOST_ALARMS, check_deployment
+from sixways.cloud.sagemaker.modes import ASYNC, MODES, SERVERLESS, STEPWISE, TO_ZERO
 from sixways.observability.slo import check_slo
 from sixways.shapes import misfits
 from sixways_bundle import Problem

@@ -17,8 +17,8 @@ from sixways.cloud.sagemaker.args import (
     SageMakerVariantArgs,
 )
 from sixways.cloud.sagemaker.checks import problems
-from sixways.cloud.sagemaker.defaults import ASYNC, SERVERLESS, TO_ZERO
 from sixways.cloud.sagemaker.hosting import Around, Hosted, host
+from sixways.cloud.sagemaker.modes import ASYNC, SERVERLESS, STEPWISE, TO_ZERO
 from sixways.cloud.sagemaker.network import Network, create_network
 from sixways.cloud.sagemaker.policies import invoke_policy
 from sixways.cloud.sagemaker.role import create_role
@@ -98,7 +98,7 @@ class SageMakerEndpoint(pulumi.ComponentResource):
         """
         checks.refuse(name, args)
         super().__init__("sixways:cloud:SageMakerEndpoint", name, None, opts)
-        if args.get("dev") and defaults.mode(args) in defaults.STEPWISE:
+        if args.get("dev") and defaults.mode(args) in STEPWISE:
             pulumi.log.warn("dev: one instance is permitted; while it is replaced or fails, "
                             "nobody answers", self)  # fmt: skip
         child = pulumi.ResourceOptions(parent=self)
