@@ -9,6 +9,7 @@ import pulumi_aws as aws
 import sixways
 from sixways.api_key import ApiKey
 from sixways.checks import InputsRefused
+from sixways.cloud.console import console_page
 from sixways.cloud.ec2.args import Ec2EndpointArgs, Ec2ModelArgs
 from sixways.cloud.ec2.balancer import Balancer, create_balancer, idle_seconds
 from sixways.cloud.ec2.boot import Boot, Model
@@ -347,7 +348,4 @@ def bundle_digests(models: tuple[Model, ...]) -> str:
 
 def _console(target_group_arn: str) -> str:
     region = target_group_arn.split(":")[3]
-    return (
-        f"https://{region}.console.aws.amazon.com/ec2/home?region={region}"
-        f"#TargetGroup:targetGroupArn={target_group_arn}"
-    )
+    return console_page(region, "ec2", f"TargetGroup:targetGroupArn={target_group_arn}")

@@ -9,6 +9,7 @@ import pulumi
 
 from sixways.checks import Checks, is_plain
 from sixways.cloud.ec2.args import Ec2EndpointArgs, Ec2ModelArgs
+from sixways.cloud.formats import DIGEST, KMS_KEY, MODEL_NAME, check_log_days
 from sixways.cloud.instances import SAGEMAKER_PREFIX, instance, why_not
 from sixways.cloud.regions import check_region, configured_region
 from sixways.plugin.api_key import KEY
@@ -22,16 +23,10 @@ MOST_ZONES = 8
 _PLAIN = ("allowed_cidrs", "availability_zones", "dev", "internal", "rollback_alarms", "tags",
           "vpc_cidr")  # fmt: skip
 _NAME = re.compile(r"(?!sg-)[A-Za-z][A-Za-z0-9-]*")
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[A-Za-z0-9!_.*'()/=+@-]+")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CERTIFICATE = re.compile(r"arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/[\w-]+")
-_KMS = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[\w-]+")
 _AMI = re.compile(r"ami-[0-9a-f]{8,17}")
 _DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
-_RETENTION = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557,
-              2922, 3288, 3653)  # fmt: skip
-"""Days that CloudWatch Logs takes (`PutRetentionPolicy`)."""
 
 
 def problems(name: str, args: Ec2EndpointArgs) -> list[Problem]:
@@ -82,7 +77,7 @@ def _check_models(checks: Checks, models: Any) -> None:
         checks.required(model, "name", "bundle_uri", "bundle_digest", prefix=where)
         name, uri, digest = (model.get(f) for f in ("name", "bundle_uri", "bundle_digest"))
         accepted = "letters, digits, '.', '_' and '-'"
-        _matches(checks, f"{where}name", name, _MODEL_NAME, accepted, "rename it")
+        _matches(checks, f"{where}name", name, MODEL_NAME, accepted, "rename it")
         if isinstance(name, str):
             if name in seen:
                 checks.add(f"{where}name", name, "each name once", "rename one of the models")
@@ -90,9 +85,9 @@ def _check_models(checks: Checks, models: Any) -> None:
         accepted = "s3://BUCKET/FOLDER of an unpacked bundle"
         _matches(checks, f"{where}bundle_uri", uri, _URI, accepted, "take it from BundleStore.uris")
         accepted = "sha256: and 64 hex digits"
-        _matches(checks, f"{where}bundle_digest", digest, _DIGEST, accepted,
+        _matches(checks, f"{where}bundle_digest", digest, DIGEST, accepted,
                  "take it from Bundle.digest")  # fmt: skip
-        if isinstance(uri, str) and isinstance(digest, str) and _DIGEST.fullmatch(digest):
+        if isinstance(uri, str) and isinstance(digest, str) and DIGEST.fullmatch(digest):
             last = uri.rstrip("/").rsplit("/", 1)[-1]
             if re.fullmatch("[0-9a-f]{64}", last) and last != digest.removeprefix("sha256:"):
                 checks.add(f"{where}bundle_digest", digest, f"sha256:{last}, as in bundle_uri",
@@ -127,7 +122,7 @@ def _check_machine(checks: Checks, args: Ec2EndpointArgs) -> None:
                    "remove one of them")  # fmt: skip
     checks.number("root_gb", args.get("root_gb"), 8, 16384, whole=True)
     for field in ("kms_key_arn", "bundle_kms_key_arn"):
-        _matches(checks, field, args.get(field), _KMS, "the ARN of a KMS key (not of an alias)")
+        _matches(checks, field, args.get(field), KMS_KEY, "the ARN of a KMS key (not of an alias)")
 
 
 def _check_group(checks: Checks, args: Ec2EndpointArgs) -> None:
@@ -223,9 +218,7 @@ def _check_server(checks: Checks, args: Ec2EndpointArgs) -> None:
                   fix="a load balancer waits 4000 s at most")  # fmt: skip
     checks.number("max_body_bytes", args.get("max_body_bytes"), 1024, 1e9, whole=True)
     checks.number("requests_per_minute", args.get("requests_per_minute"), 1, 1e6, whole=True)
-    days = args.get("log_retention_days")
-    checks.one_of("log_retention_days", None if days is None or not is_plain(days) else str(days),
-                  [str(day) for day in _RETENTION])  # fmt: skip
+    check_log_days(checks, args.get("log_retention_days"))
     accepted = "s3://BUCKET/FOLDER with wheels"
     _matches(checks, "wheelhouse_uri", args.get("wheelhouse_uri"), _URI, accepted)
     _matches(checks, "package_index", args.get("package_index"), re.compile(r"https://\S+"),

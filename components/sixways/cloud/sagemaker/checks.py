@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sixways.checks import Checks, InputsRefused, is_number, is_plain
+from sixways.cloud.formats import SAGEMAKER_NAME, check_log_days
 from sixways.cloud.regions import check_region, configured_region
 from sixways.cloud.sagemaker import defaults
 from sixways.cloud.sagemaker.args import (
@@ -33,17 +34,12 @@ IMAGE = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?"
     r"/(?P<repository>[a-z0-9._/-]+)@sha256:[0-9a-f]{64}"
 )
-_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _PREFIX = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/(.+/)?")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+")
 _ROOM_FOR_SUFFIXES = 20
 _OFFERED = (
     "ecr.api", "ecr.dkr", "kms", "logs", "monitoring", "sagemaker.api", "sagemaker.runtime",
     "secretsmanager", "sns", "sts",
-)  # fmt: skip
-_RETENTION = (
-    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922,
-    3288, 3653,
 )  # fmt: skip
 _NO_VPC = "AWS runs it in no VPC of yours"
 _WITHOUT: dict[str, tuple[tuple[str, str], ...]] = {
@@ -103,9 +99,7 @@ def problems(name: str, args: SageMakerEndpointArgs) -> list[Problem]:
     _check_image(checks, args.get("image_uri"))
     _check_capture(checks, args.get("capture"))
     check_slo(checks, args.get("slo"))
-    days = args.get("log_retention_days")
-    if days is not None and is_plain(days) and days not in _RETENTION:
-        checks.add("log_retention_days", days, ", ".join(map(str, _RETENTION)))
+    check_log_days(checks, args.get("log_retention_days"))
     _matches(checks, "role_arn", args.get("role_arn"), _ROLE, "an IAM role's ARN")
     if any(
         problem.field in _PLAIN and problem.field != "endpoint_name" for problem in checks.problems
@@ -160,12 +154,12 @@ def _matches(
 
 def _check_name(checks: Checks, name: str, args: SageMakerEndpointArgs) -> None:
     _matches(
-        checks, "endpoint_name", args.get("endpoint_name"), _NAME,
+        checks, "endpoint_name", args.get("endpoint_name"), SAGEMAKER_NAME,
         "letters, digits and single hyphens between them, at most 63",
     )  # fmt: skip
     # SageMaker names models and configurations after the component.
     most = defaults.LONGEST_NAME - _ROOM_FOR_SUFFIXES
-    if not _NAME.fullmatch(name) or len(name) > most:
+    if not SAGEMAKER_NAME.fullmatch(name) or len(name) > most:
         checks.add("name", name, f"letters, digits and hyphens between them, at most {most}",
                    "rename the component")  # fmt: skip
 

@@ -6,6 +6,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
+from sixways.cloud.console import console_page
 from sixways.cloud.sagemaker import checks, defaults
 from sixways.cloud.sagemaker.args import (
     SageMakerAsyncArgs,
@@ -173,8 +174,8 @@ class SageMakerEndpoint(pulumi.ComponentResource):
         self.health_url = pulumi.Output.from_input("")
         self.api_key = pulumi.Output.secret("")
         self.bundle_digest = _bundle_digest(args)
-        self.dashboard = pulumi.Output.all(around.region, around.partition, name).apply(
-            lambda known: _console(*known)
+        self.dashboard = pulumi.Output.all(around.region, name).apply(
+            lambda known: console_page(known[0], "sagemaker", f"/endpoints/{known[1]}")
         )
         self.endpoint_name = name
         self.endpoint_arn = hosted.arn
@@ -257,12 +258,6 @@ def _bundle_digest(args: SageMakerEndpointArgs) -> pulumi.Output[str]:
         return bundle_digest([{"name": name, "digest": digest} for name, digest in served])
 
     return pulumi.Output.all(*((b["name"], b["digest"]) for b in bundles)).apply(join)
-
-
-def _console(region: str, partition: str, name: str) -> str:
-    hosts = {"aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-us-gov.com"}
-    host = hosts.get(partition, f"{region}.console.aws.amazon.com")
-    return f"https://{host}/sagemaker/home?region={region}#/endpoints/{name}"
 
 
 def _invoke_policy(
