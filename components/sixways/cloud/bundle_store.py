@@ -198,10 +198,10 @@ def problems(name: str, args: BundleStoreArgs) -> list[Problem]:
     if wrong := [*misfits(args, BundleStoreArgs)]:
         return [*checks.problems, *wrong]  # more would be guesses
     checks.required(args, "bundles")
-    _match(checks, "bucket_name", args.get("bucket_name"), _BUCKET, "the name of a bucket")
+    checks.matches("bucket_name", args.get("bucket_name") or None, _BUCKET, "the name of a bucket")
     accepted = "a key prefix without slashes at its ends, e.g. teams/shop"
-    _match(checks, "prefix", args.get("prefix"), _PREFIX, accepted)
-    _match(checks, "kms_key_arn", args.get("kms_key_arn"), KMS_KEY, "the ARN of a KMS key")
+    checks.matches("prefix", args.get("prefix") or None, _PREFIX, accepted)
+    checks.matches("kms_key_arn", args.get("kms_key_arn") or None, KMS_KEY, "the ARN of a KMS key")
     days = args.get("noncurrent_days")
     checks.number("noncurrent_days", days, 1, 36500, whole=True)
     if days is not None and args.get("bucket_name") is not None:
@@ -228,12 +228,11 @@ def _check_bundle(checks: Checks, field: str, bundle: Any, names: list[object]) 
     name = bundle.get("name")
     if name is not None and not is_plain(name):
         checks.add(f"{field}.name", "an output", "a text that is known before the update")
-    _match(checks, f"{field}.name", name, MODEL_NAME, "letters, digits, '.', '_' and '-'")
+    checks.matches(f"{field}.name", name, MODEL_NAME, "letters, digits, '.', '_' and '-'")
     if isinstance(name, str) and name in names:
         checks.add(f"{field}.name", name, "each name once", "rename one of the bundles")
     names.append(name)
-    _match(
-        checks,
+    checks.matches(
         f"{field}.digest",
         bundle.get("digest"),
         DIGEST,
@@ -241,20 +240,6 @@ def _check_bundle(checks: Checks, field: str, bundle: Any, names: list[object]) 
         "take it from Bundle.digest",
     )
     _flag(checks, f"{field}.archive", bundle.get("archive"))
-
-
-def _match(
-    checks: Checks,
-    field: str,
-    value: object,
-    pattern: re.Pattern[str],
-    accepted: str,
-    fix: str = "correct it",
-) -> None:
-    if value in (None, "") or not is_plain(value):
-        return
-    if not (isinstance(value, str) and pattern.fullmatch(value)):
-        checks.add(field, value, accepted, fix)
 
 
 def _flag(checks: Checks, field: str, value: object) -> None:

@@ -58,13 +58,6 @@ def problems(name: str, args: Ec2EndpointArgs) -> list[Problem]:
     return checks.problems
 
 
-def _matches(
-    checks: Checks, field: str, value: object, shape: re.Pattern[str], accepted: str, fix: str = ""
-) -> None:
-    if isinstance(value, str) and value and not shape.fullmatch(value):
-        checks.add(field, value, accepted, fix)
-
-
 def _check_models(checks: Checks, models: Any) -> None:
     if not isinstance(models, list):
         return
@@ -77,15 +70,15 @@ def _check_models(checks: Checks, models: Any) -> None:
         checks.required(model, "name", "bundle_uri", "bundle_digest", prefix=where)
         name, uri, digest = (model.get(f) for f in ("name", "bundle_uri", "bundle_digest"))
         accepted = "letters, digits, '.', '_' and '-'"
-        _matches(checks, f"{where}name", name, MODEL_NAME, accepted, "rename it")
+        checks.matches(f"{where}name", name, MODEL_NAME, accepted, "rename it")
         if isinstance(name, str):
             if name in seen:
                 checks.add(f"{where}name", name, "each name once", "rename one of the models")
             seen.add(name)
         accepted = "s3://BUCKET/FOLDER of an unpacked bundle"
-        _matches(checks, f"{where}bundle_uri", uri, _URI, accepted, "take it from BundleStore.uris")
+        checks.matches(f"{where}bundle_uri", uri, _URI, accepted, "take it from BundleStore.uris")
         accepted = "sha256: and 64 hex digits"
-        _matches(checks, f"{where}bundle_digest", digest, DIGEST, accepted,
+        checks.matches(f"{where}bundle_digest", digest, DIGEST, accepted,
                  "take it from Bundle.digest")  # fmt: skip
         if isinstance(uri, str) and isinstance(digest, str) and DIGEST.fullmatch(digest):
             last = uri.rstrip("/").rsplit("/", 1)[-1]
@@ -116,13 +109,13 @@ def _check_machine(checks: Checks, args: Ec2EndpointArgs) -> None:
         ):  # fmt: skip
             checks.add("ami_id", None, "an image of the Debian family with NVIDIA's driver",
                        f"{kind} has a GPU that the default image cannot use")  # fmt: skip
-    _matches(checks, "ami_id", args.get("ami_id"), _AMI, "ami- and hex digits")
+    checks.matches("ami_id", args.get("ami_id"), _AMI, "ami- and hex digits")
     if args.get("ami_id") and args.get("ami_parameter"):
         checks.add("ami_parameter", str(args.get("ami_parameter")), "nothing beside ami_id",
                    "remove one of them")  # fmt: skip
     checks.number("root_gb", args.get("root_gb"), 8, 16384, whole=True)
     for field in ("kms_key_arn", "bundle_kms_key_arn"):
-        _matches(checks, field, args.get(field), KMS_KEY, "the ARN of a KMS key (not of an alias)")
+        checks.matches(field, args.get(field), KMS_KEY, "the ARN of a KMS key (not of an alias)")
 
 
 def _check_group(checks: Checks, args: Ec2EndpointArgs) -> None:
@@ -190,9 +183,9 @@ def _network(
 
 
 def _check_front(checks: Checks, args: Ec2EndpointArgs) -> None:
-    _matches(checks, "certificate_arn", args.get("certificate_arn"), _CERTIFICATE,
+    checks.matches("certificate_arn", args.get("certificate_arn"), _CERTIFICATE,
              "the ARN of a certificate in ACM", "aws acm list-certificates")  # fmt: skip
-    _matches(checks, "domain", args.get("domain"), _DOMAIN, "a domain name, e.g. api.example.com")
+    checks.matches("domain", args.get("domain"), _DOMAIN, "a domain name, e.g. api.example.com")
     if args.get("hosted_zone_id") and not args.get("domain"):
         checks.add("domain", None, "the name to make in the hosted zone", "add domain")
     policy = args.get("ssl_policy")
@@ -220,8 +213,8 @@ def _check_server(checks: Checks, args: Ec2EndpointArgs) -> None:
     checks.number("requests_per_minute", args.get("requests_per_minute"), 1, 1e6, whole=True)
     check_log_days(checks, args.get("log_retention_days"))
     accepted = "s3://BUCKET/FOLDER with wheels"
-    _matches(checks, "wheelhouse_uri", args.get("wheelhouse_uri"), _URI, accepted)
-    _matches(checks, "package_index", args.get("package_index"), re.compile(r"https://\S+"),
+    checks.matches("wheelhouse_uri", args.get("wheelhouse_uri"), _URI, accepted)
+    checks.matches("package_index", args.get("package_index"), re.compile(r"https://\S+"),
              "an https:// address of a package index")  # fmt: skip
-    _matches(checks, "version", args.get("version"), re.compile(r"[0-9][A-Za-z0-9.+!]*"),
+    checks.matches("version", args.get("version"), re.compile(r"[0-9][A-Za-z0-9.+!]*"),
              "a version of sixways")  # fmt: skip

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sixways.checks import Checks, InputsRefused, is_number, is_plain
+from sixways.checks import Checks, InputsRefused, is_number
 from sixways.cloud.formats import SAGEMAKER_NAME, check_log_days
 from sixways.cloud.regions import check_region, configured_region
 from sixways.cloud.sagemaker import defaults
@@ -100,7 +100,7 @@ def problems(name: str, args: SageMakerEndpointArgs) -> list[Problem]:
     _check_capture(checks, args.get("capture"))
     check_slo(checks, args.get("slo"))
     check_log_days(checks, args.get("log_retention_days"))
-    _matches(checks, "role_arn", args.get("role_arn"), _ROLE, "an IAM role's ARN")
+    checks.matches("role_arn", args.get("role_arn"), _ROLE, "an IAM role's ARN")
     if any(
         problem.field in _PLAIN and problem.field != "endpoint_name" for problem in checks.problems
     ):
@@ -143,18 +143,8 @@ def _plain(checks: Checks, args: Mapping[str, Any]) -> None:
             checks.add(field, type(value).__name__, f"{words}, known before the update")
 
 
-def _matches(
-    checks: Checks, field: str, value: object, pattern: re.Pattern[str], accepted: str
-) -> None:
-    if value is None or not is_plain(value):
-        return
-    if not (isinstance(value, str) and pattern.fullmatch(value)):
-        checks.add(field, value, accepted)
-
-
 def _check_name(checks: Checks, name: str, args: SageMakerEndpointArgs) -> None:
-    _matches(
-        checks, "endpoint_name", args.get("endpoint_name"), SAGEMAKER_NAME,
+    checks.matches("endpoint_name", args.get("endpoint_name"), SAGEMAKER_NAME,
         "letters, digits and single hyphens between them, at most 63",
     )  # fmt: skip
     # SageMaker names models and configurations after the component.
@@ -275,7 +265,7 @@ def _check_async(checks: Checks, args: SageMakerEndpointArgs) -> None:
     checks.known(given, SageMakerAsyncArgs, "asynchronous.")
     checks.required(given, "input_uri", "output_uri", prefix="asynchronous.")
     for field in ("input_uri", "output_uri", "failure_uri"):
-        _matches(checks, f"asynchronous.{field}", given.get(field) or None, _PREFIX,
+        checks.matches(f"asynchronous.{field}", given.get(field), _PREFIX,
                  "s3://BUCKET/PREFIX/, with the slash at its end")  # fmt: skip
     checks.number("asynchronous.max_concurrent_per_instance",
                   given.get("max_concurrent_per_instance"), 1, 1000, whole=True)  # fmt: skip
@@ -289,7 +279,7 @@ def _check_capture(checks: Checks, capture: Any) -> None:
         return
     checks.known(capture, SageMakerCaptureArgs, "capture.")
     checks.required(capture, "uri", prefix="capture.")
-    _matches(checks, "capture.uri", capture.get("uri") or None, _PREFIX,
+    checks.matches("capture.uri", capture.get("uri"), _PREFIX,
              "s3://BUCKET/PREFIX/, with the slash at its end")  # fmt: skip
     percent = capture.get("percent")
     checks.number("capture.percent", percent, 0, 100, whole=is_number(percent))
