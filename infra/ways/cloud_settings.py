@@ -144,8 +144,9 @@ class Parts:
         """
         found = [*self._read.unknown, *self._read.misfits]
         if self.has("sagemaker") == self.has("ec2"):
-            both = "sagemaker and ec2" if self.has("ec2") else ""
-            found.append(Problem("sixways:cloud", both, "either sagemaker or ec2",
+            both = self.has("ec2")
+            found.append(Problem("sixways:cloud", "sagemaker and ec2" if both else "",
+                                 "either sagemaker or ec2", "remove one of the two" if both else
                                  "see infra/stacks/cloud.yaml for an example"))  # fmt: skip
         elif not self._read.misfits:
             found += self._refused_by_components()
