@@ -65,7 +65,7 @@ def test_the_stack_comes_up_changes_its_instances_and_leaves_nothing(
         assert name == "sixways-cloud-endpoint"
         assert outputs["url"].endswith(f"/endpoints/{name}/invocations")
         (may,) = json.loads(outputs["invoke_policy"])["Statement"]
-        assert may["Resource"].endswith(f":endpoint/{name}")
+        assert may["Resource"] == [f"arn:aws:sagemaker:us-east-1:123456789012:endpoint/{name}"]
         before = sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
         (model,) = sagemaker.list_models()["Models"]
         container = sagemaker.describe_model(ModelName=model["ModelName"])["PrimaryContainer"]
