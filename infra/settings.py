@@ -9,7 +9,6 @@ from typing import Any
 
 import pulumi
 
-from sixways.naming import to_snake
 from sixways.plugin.api_key import KEY
 from sixways_bundle import Problem
 
@@ -22,11 +21,6 @@ _WAYS = {
 # Where a way's mapping of its components' inputs stands.
 _OWN = {"local": "docker", "cloud": "cloud", "container": "container"}
 _RUNTIMES = ("process", "docker")
-# What stands below these is spelled by others: it is left as it is.
-_OTHERS = (
-    "addonVersions", "annotations", "buildArgs", "bundles", "env", "environment", "labels",
-    "nodeSelector", "serviceAccountAnnotations", "serviceAnnotations", "tags", "values",
-)  # fmt: skip
 _KEYS = ("way", "apiKey", "models")
 _MODEL_KEYS = ("name", "source", "variant", "qualityThreshold")
 
@@ -58,7 +52,7 @@ class Settings:
     api_key: pulumi.Output[str] | None = None
     registry_password: pulumi.Output[str] | None = None
     own: dict[str, Any] = field(default_factory=dict)
-    """The way's mapping of its components' inputs, as they are spelled in Python."""
+    """What stands under the way's name, as it was written."""
 
 
 def load_settings() -> Settings:
@@ -111,15 +105,7 @@ def _own(way: str, text: str | None, problems: list[Problem]) -> dict[str, Any]:
                     "see infra/stacks/ for examples")
         )  # fmt: skip
         return {}
-    inputs: dict[str, Any] = _snake(found)
-    return inputs
-
-
-def _snake(value: Any) -> Any:
-    """Settings are spelled as Pulumi spells them; tags, labels and the like as their owners do."""
-    if isinstance(value, dict):
-        return {to_snake(k): v if k in _OTHERS else _snake(v) for k, v in value.items()}
-    return [_snake(item) for item in value] if isinstance(value, list) else value
+    return found
 
 
 def _unknown_keys(keys: tuple[str, ...]) -> list[str]:

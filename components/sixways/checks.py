@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeGuard
 
@@ -68,6 +69,14 @@ class Checks:
         """The value, where one is given, is among those accepted."""
         if value is not None and is_plain(value) and value not in accepted:
             self.add(field, value, ", ".join(accepted), fix)
+
+    def matches(
+        self, field: str, value: object, pattern: re.Pattern[str], accepted: str, fix: str = ""
+    ) -> None:
+        """The text, where one is given, has that form. Other types are told by `misfits`."""
+        told = any(problem.field == field for problem in self.problems)
+        if isinstance(value, str) and not told and not pattern.fullmatch(value):
+            self.add(field, value, accepted, fix)
 
     def number(
         self,

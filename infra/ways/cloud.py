@@ -43,9 +43,12 @@ def deploy(settings: Settings) -> SageMakerEndpoint | Ec2Endpoint:
             "endpoint", parts.sagemaker(replace(made, image_uri=image.image_uri))
         )
         pulumi.export("endpoint_name", endpoint.endpoint_name)
+        pulumi.export("inference_component_names", endpoint.inference_component_names)
+        pulumi.export("invoke_policy", endpoint.invoke_policy_json)
         watched = parts.watch(endpoint_name=endpoint.endpoint_name)
     else:
         endpoint = cloud.Ec2Endpoint("endpoint", parts.ec2(made))
+        pulumi.export("autoscaling_group_name", endpoint.autoscaling_group_name)
         watched = parts.watch(
             load_balancer_arn_suffix=endpoint.load_balancer_arn_suffix,
             target_group_arn_suffix=endpoint.target_group_arn_suffix,

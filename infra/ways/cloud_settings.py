@@ -7,7 +7,7 @@ filled in here.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pulumi
@@ -17,10 +17,16 @@ from sixways.checks import InputsRefused
 from sixways.cloud import budget, bundle_store, monitoring, server_image
 from sixways.cloud.ec2 import problems as ec2
 from sixways.cloud.sagemaker import checks as sagemaker
+from sixways.cloud.sagemaker.defaults import SHARED
+from sixways.cloud.sagemaker.modes import REAL_TIME, SERVERLESS, TO_ZERO
 from sixways_bundle import Problem
-from ways.fields import located
+from ways.cloud_inputs import in_settings, read
 
-_PARTS = ("image", "store", "slo", "sagemaker", "ec2", "monitoring", "budget", "tags", "dev")
+# What the stack takes from the endpoint's settings, where it was checked.
+_OF_ENDPOINT = tuple(
+    f"sixways:cloud.monitoring.{field}"
+    for field in ("endpointName", "variants", "mode", "instanceType")
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,8 @@ class Parts:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._own = settings.own
+        self._read = read(settings.own)
+        self._own = self._read.own
 
     @property
     def is_sagemaker(self) -> bool:
@@ -59,7 +66,7 @@ class Parts:
 
     def store(self, bundles: dict[str, tuple[Any, Any]]) -> Any:
         """Inputs of the store; `bundles` has path and digest by name."""
-        archive = self._own.get("sagemaker", {}).get("mode") == "serverless"
+        archive = self._own.get("sagemaker", {}).get("mode") == SERVERLESS
         return {
             **self.own("store"),
             "bundles": [
@@ -72,7 +79,7 @@ class Parts:
         """Inputs of the SageMaker endpoint; each variant names its model."""
         own = self.own("sagemaker")
         first = self._settings.models[0].name
-        uris = made.archive_uris if own.get("mode") == "serverless" else made.uris
+        uris = made.archive_uris if own.get("mode") == SERVERLESS else made.uris
         variants = [
             {
                 **{key: value for key, value in variant.items() if key != "model"},
@@ -115,13 +122,16 @@ class Parts:
         if not self.is_sagemaker:
             return {**own, "instance_type": self._own.get("ec2", {}).get("instance_type")}
         sagemaker_own = self._own["sagemaker"]
+        mode = sagemaker_own.get("mode", REAL_TIME)
         variants = [
             {"name": variant.get("name", "main")}
             | {k: v for k, v in variant.items() if k == "instance_type"}
             for variant in sagemaker_own.get("variants", [{}])
             if not variant.get("shadow")
         ]
-        return {**own, "mode": sagemaker_own.get("mode", "real-time"), "variants": variants}
+        if mode == TO_ZERO:  # whose variants share the instances of one
+            variants = [{**variants[0], "name": SHARED}] if variants else []
+        return {**own, "mode": mode, "variants": variants}
 
     def _slo(self) -> dict[str, Any]:
         return {"slo": self._own["slo"]} if "slo" in self._own else {}
@@ -132,20 +142,14 @@ class Parts:
         Raises:
             InputsRefused: something is wrong; carries every problem.
         """
-        found = [
-            Problem(f"sixways:cloud.{key}", key, ", ".join(_PARTS), "correct or remove it")
-            for key in sorted(set(self._own) - set(_PARTS))
-        ]
-        for key in ("slo", "image", "store", "sagemaker", "ec2", "monitoring", "budget", "tags"):
-            if key in self._own and not isinstance(self._own[key], dict):
-                found.append(Problem(f"sixways:cloud.{key}", str(self._own[key]), "a mapping",
-                                     "see infra/stacks/cloud.yaml for an example"))  # fmt: skip
+        found = [*self._read.unknown, *self._read.misfits]
         if self.has("sagemaker") == self.has("ec2"):
-            both = "sagemaker and ec2" if self.has("ec2") else ""
-            found.append(Problem("sixways:cloud", both, "either sagemaker or ec2",
+            both = self.has("ec2")
+            found.append(Problem("sixways:cloud", "sagemaker and ec2" if both else "",
+                                 "either sagemaker or ec2", "remove one of the two" if both else
                                  "see infra/stacks/cloud.yaml for an example"))  # fmt: skip
-        if not found:
-            found = self._refused_by_components()
+        elif not self._read.misfits:
+            found += self._refused_by_components()
         if found:
             raise InputsRefused(f"the settings of stack {pulumi.get_stack()}", found)
 
@@ -171,7 +175,9 @@ class Parts:
                 target_group_arn_suffix=later,
                 autoscaling_group_name=later,
             )
-        found += _in("monitoring", monitoring.problems("watch", watched))
+        # What the endpoint's settings decide was told there.
+        found += [problem for problem in _in("monitoring", monitoring.problems("watch", watched))
+                  if not problem.field.startswith(_OF_ENDPOINT)]  # fmt: skip
         if self.has("budget"):
             found += _in("budget", budget.problems("budget", self.own("budget")))
         # The objective stands once, and both who use it say what is wrong with it.
@@ -187,8 +193,9 @@ class Parts:
 
 
 def _in(part: str, problems: Iterable[Problem]) -> list[Problem]:
-    """The problems under the names that the settings have; the objective stands once for all."""
-    by_slo: dict[bool, list[Problem]] = {True: [], False: []}
-    for problem in problems:
-        by_slo[problem.field.startswith("slo")].append(problem)
-    return located(f"sixways:cloud.{part}", by_slo[False]) + located("sixways:cloud", by_slo[True])
+    """The problems under the names that the settings have."""
+
+    def named(field: str) -> str:
+        return field if ":" in field or field.startswith("slo.") else f"{part}.{field}"
+
+    return [in_settings(replace(problem, field=named(problem.field))) for problem in problems]

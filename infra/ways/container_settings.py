@@ -16,7 +16,7 @@ from settings import ModelSettings, Settings
 from sixways.checks import InputsRefused
 from sixways.container import bundle_image, image, model_deployment
 from sixways_bundle import Problem
-from ways.fields import located
+from ways.fields import in_python, located
 
 _PARTS = ("name", "registry", "image", "bundles", "store", "eks", "deployment", "tags", "dev")
 _MAPPINGS = ("registry", "image", "bundles", "store", "eks", "deployment", "tags")
@@ -49,7 +49,7 @@ class Parts:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._own = settings.own
+        self._own: dict[str, Any] = in_python(settings.own)
 
     @property
     def name(self) -> str:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
-from sixways.naming import to_camel
+from sixways.naming import to_camel, to_snake
 from sixways_bundle import Problem
 
+# What stands below these is spelled by others: it is left as it is.
+_OTHERS = (
+    "addonVersions", "annotations", "buildArgs", "bundles", "env", "environment", "labels",
+    "nodeSelector", "serviceAccountAnnotations", "serviceAnnotations", "tags", "values",
+)  # fmt: skip
 _OURS = re.compile(r"[a-z0-9_]+(\[\d+\])*")
 
 
@@ -28,3 +34,10 @@ def located(path: str, problems: Iterable[Problem]) -> list[Problem]:
 
 def _camel(field: str) -> str:
     return ".".join(to_camel(part) if _OURS.fullmatch(part) else part for part in field.split("."))
+
+
+def in_python(value: Any) -> Any:
+    """Settings with the names that Python's inputs have; tags, labels and the like keep theirs."""
+    if isinstance(value, dict):
+        return {to_snake(k): v if k in _OTHERS else in_python(v) for k, v in value.items()}
+    return [in_python(item) for item in value] if isinstance(value, list) else value

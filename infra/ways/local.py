@@ -17,7 +17,7 @@ from sixways.checks import InputsRefused
 from sixways.local.endpoint import LocalEndpointArgs, ServedModelArgs
 from sixways_bundle import Problem
 from ways.bundles import bundle_of
-from ways.fields import located
+from ways.fields import in_python, located
 
 if TYPE_CHECKING:
     from sixways.local.container import LocalContainer
@@ -49,9 +49,10 @@ def _container(settings: Settings) -> LocalContainer:
     from sixways.container import ContainerImage
     from sixways.local.container import LocalContainer, problems
 
+    given = in_python(settings.own)
     later: Any = pulumi.Output.from_input("")
     foreseen = [{"name": m.name, "path": later, "digest": later} for m in settings.models]
-    own: Any = {"image": later, **settings.own, **_address(settings), "models": foreseen}
+    own: Any = {"image": later, **given, **_address(settings), "models": foreseen}
     found = [
         replace(one, field=_FILLED_IN[one.field])
         if one.field in _FILLED_IN
@@ -61,11 +62,11 @@ def _container(settings: Settings) -> LocalContainer:
     found += [
         Problem(f"sixways:docker.{field}", "given", f"what follows from {where}",
                 f"set {where}, and remove it here")
-        for field, where in _FILLED_IN.items() if field in settings.own
+        for field, where in _FILLED_IN.items() if field in given
     ]  # fmt: skip
     if found:
         raise InputsRefused(f"the settings of stack {pulumi.get_stack()}", found)
-    if "image" not in settings.own:
+    if "image" not in given:
         own["image"] = ContainerImage("server", {"load": True}).image_uri
     own["models"] = _models(settings)
     return LocalContainer("local", own)

@@ -41,6 +41,8 @@ def test_the_stack_comes_up_changes_its_instances_and_leaves_nothing(
         name = outputs["endpoint_name"]
         assert name == "sixways-cloud-endpoint"
         assert outputs["url"].endswith(f"/endpoints/{name}/invocations")
+        (may,) = json.loads(outputs["invoke_policy"])["Statement"]
+        assert may["Resource"] == [f"arn:aws:sagemaker:us-east-1:123456789012:endpoint/{name}"]
         before = sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
         (model,) = sagemaker.list_models()["Models"]
         container = sagemaker.describe_model(ModelName=model["ModelName"])["PrimaryContainer"]

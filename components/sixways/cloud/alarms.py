@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import pulumi
 
 from sixways.cloud.instances import instance
+from sixways.cloud.sagemaker.modes import ASYNC, REAL_TIME, SERVERLESS
 from sixways.observability.cloudwatch import (
     ALB,
     SAGEMAKER,
@@ -75,7 +76,7 @@ class SageMakerTarget:
 
     endpoint_name: pulumi.Input[str]
     variants: Mapping[str, str]
-    mode: str = "real-time"
+    mode: str = REAL_TIME
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,12 @@ def sagemaker_sections(
     ]
     alarms: list[AlarmSpec] = []
     graphs: list[Graph] = []
-    if target.mode == "async":
+    if target.mode == ASYNC:
         alarms.append(_backlog(target.endpoint_name, limits))
         of = {"EndpointName": target.endpoint_name}
         size = Metric("backlog", SAGEMAKER, "ApproximateBacklogSize", of, "Maximum")
         graphs.append(Graph("Requests in the queue", "requests", (size,)))
-    if target.mode != "serverless" and all(t in prices for t in target.variants.values()):
+    if target.mode != SERVERLESS and all(t in prices for t in target.variants.values()):
         _add_cost(*_sagemaker_cost(target, prices), limits, alarms, graphs)
     return [Section("", tuple(alarms), tuple(graphs)), *sections]
 
@@ -201,12 +202,12 @@ def _variant(
     requests = sagemaker_requests(endpoint, name, mode)
     alarms = [*sagemaker_slo_alarms(slo, endpoint, name, mode=mode)]
     graphs = [Graph("Requests a minute", "requests", (requests,))]
-    if mode != "async":
+    if mode != ASYNC:
         p = percentile(slo.latency_quantile)
         overhead = Metric("overhead", SAGEMAKER, "OverheadLatency", of, p)
         graphs.append(Graph(f"SageMaker's overhead ({p})", "ms", (overhead,), scale=0.001))
     memory = Metric("memory", INSTANCES, "MemoryUtilization", of, "Maximum")
-    if mode == "serverless":
+    if mode == SERVERLESS:
         alarms += [_concurrency(of, slo, limits), _busy("memory", memory, limits.memory_percent)]
         return Section(name, tuple(alarms), tuple(graphs))
     refused = Metric("refused", SAGEMAKER, "Invocation4XXErrors", of, "Sum")
@@ -215,7 +216,7 @@ def _variant(
             slo, limits, (requests, refused), "IF(requests > 0, FILL(refused, 0) / requests)"
         )
     )
-    if mode == "async":
+    if mode == ASYNC:
         alarms.append(_lost(of))
     machine = instance(instance_type)
     if machine is not None:

@@ -8,7 +8,9 @@ import pulumi
 import pulumi_aws as aws
 
 from sixways.checks import Checks, InputsRefused, is_number, is_plain
+from sixways.cloud.formats import EMAIL, TOPIC
 from sixways.cloud.topic import BUDGETS, create_topic
+from sixways.shapes import misfits
 from sixways_bundle import Problem
 
 _ACTUAL = [80.0, 100.0]
@@ -17,8 +19,6 @@ _NOTIFICATIONS = 10
 _EMAILS = 10
 _MOST_PERCENT = 1_000_000
 _NAME = re.compile(r"(?!.*/action/)[^:\\]{1,100}")
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
-_TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}")
 _TAG = re.compile(r"[^$]{1,128}")
 
 
@@ -114,14 +114,16 @@ def problems(name: str, args: MonthlyBudgetArgs) -> list[Problem]:
     """
     checks = Checks()
     checks.known(args, MonthlyBudgetArgs)
+    if wrong := [*misfits(args, MonthlyBudgetArgs)]:
+        return [*checks.problems, *wrong]  # more would be guesses
     checks.required(args, "limit_usd")
     checks.number("limit_usd", args.get("limit_usd"), 0.01, 1e12)
     accepted = "1 to 100 characters without ':' and '\\', and without /action/"
-    _match(checks, "budget_name", args.get("budget_name"), _NAME, accepted)
-    _match(checks, "topic_arn", args.get("topic_arn"), _TOPIC, "the ARN of an SNS topic")
+    checks.matches("budget_name", args.get("budget_name"), _NAME, accepted)
+    checks.matches("topic_arn", args.get("topic_arn"), TOPIC, "the ARN of an SNS topic")
     _check_thresholds(checks, args)
     _check_emails(checks, args.get("emails"))
-    _match(checks, "cost_tag_key", args.get("cost_tag_key"), _TAG, "a tag's key without '$'")
+    checks.matches("cost_tag_key", args.get("cost_tag_key"), _TAG, "a tag's key without '$'")
     pair = ("cost_tag_key", "cost_tag_value")
     for one, other in (pair, pair[::-1]):
         if args.get(one) is not None and args.get(other) is None:
@@ -163,18 +165,9 @@ def _check_emails(checks: Checks, emails: Any) -> None:
         checks.add("emails", len(emails), f"at most {_EMAILS} addresses",
                    "use a mailing list, or subscribe to the topic")  # fmt: skip
     for index, email in enumerate(emails):
-        _match(checks, f"emails[{index}]", email, _EMAIL, "an address, e.g. ops@example.com")
+        checks.matches(f"emails[{index}]", email, EMAIL, "an address, e.g. ops@example.com")
         if email in emails[:index]:
             checks.add(f"emails[{index}]", email, "each address once", "remove it")
-
-
-def _match(
-    checks: Checks, field: str, value: object, pattern: re.Pattern[str], accepted: str
-) -> None:
-    if value is None or not is_plain(value):
-        return
-    if not (isinstance(value, str) and pattern.fullmatch(value)):
-        checks.add(field, value, accepted, "correct it")
 
 
 def _thresholds(args: MonthlyBudgetArgs) -> list[tuple[str, float]]:

@@ -8,15 +8,14 @@ import pulumi_aws as aws
 
 from sixways.checks import Checks, InputsRefused, is_plain
 from sixways.cloud.bucket import NONCURRENT_DAYS, private_bucket
+from sixways.cloud.formats import DIGEST, KMS_KEY, MODEL_NAME
 from sixways.cloud.regions import check_region, configured_region
 from sixways.naming import PluginResource
+from sixways.shapes import misfits
 from sixways_bundle import Problem
 
 _BUCKET = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PREFIX = re.compile(r"[A-Za-z0-9!_.*'()-]+(/[A-Za-z0-9!_.*'()-]+)*")
-_KEY = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+")
 _UPLOAD_OUTPUTS = ("uri", "archive_uri", "size", "variants")
 
 
@@ -196,11 +195,13 @@ def problems(name: str, args: BundleStoreArgs) -> list[Problem]:
     """
     checks = Checks()
     checks.known(args, BundleStoreArgs)
+    if wrong := [*misfits(args, BundleStoreArgs)]:
+        return [*checks.problems, *wrong]  # more would be guesses
     checks.required(args, "bundles")
-    _match(checks, "bucket_name", args.get("bucket_name"), _BUCKET, "the name of a bucket")
+    checks.matches("bucket_name", args.get("bucket_name") or None, _BUCKET, "the name of a bucket")
     accepted = "a key prefix without slashes at its ends, e.g. teams/shop"
-    _match(checks, "prefix", args.get("prefix"), _PREFIX, accepted)
-    _match(checks, "kms_key_arn", args.get("kms_key_arn"), _KEY, "the ARN of a KMS key")
+    checks.matches("prefix", args.get("prefix") or None, _PREFIX, accepted)
+    checks.matches("kms_key_arn", args.get("kms_key_arn") or None, KMS_KEY, "the ARN of a KMS key")
     days = args.get("noncurrent_days")
     checks.number("noncurrent_days", days, 1, 36500, whole=True)
     if days is not None and args.get("bucket_name") is not None:
@@ -227,33 +228,18 @@ def _check_bundle(checks: Checks, field: str, bundle: Any, names: list[object]) 
     name = bundle.get("name")
     if name is not None and not is_plain(name):
         checks.add(f"{field}.name", "an output", "a text that is known before the update")
-    _match(checks, f"{field}.name", name, _NAME, "letters, digits, '.', '_' and '-'")
+    checks.matches(f"{field}.name", name, MODEL_NAME, "letters, digits, '.', '_' and '-'")
     if isinstance(name, str) and name in names:
         checks.add(f"{field}.name", name, "each name once", "rename one of the bundles")
     names.append(name)
-    _match(
-        checks,
+    checks.matches(
         f"{field}.digest",
         bundle.get("digest"),
-        _DIGEST,
+        DIGEST,
         "sha256: and 64 hexadecimal digits",
         "take it from Bundle.digest",
     )
     _flag(checks, f"{field}.archive", bundle.get("archive"))
-
-
-def _match(
-    checks: Checks,
-    field: str,
-    value: object,
-    pattern: re.Pattern[str],
-    accepted: str,
-    fix: str = "correct it",
-) -> None:
-    if value in (None, "") or not is_plain(value):
-        return
-    if not (isinstance(value, str) and pattern.fullmatch(value)):
-        checks.add(field, value, accepted, fix)
 
 
 def _flag(checks: Checks, field: str, value: object) -> None:

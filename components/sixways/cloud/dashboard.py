@@ -11,7 +11,7 @@ from typing import Any
 import pulumi
 
 from sixways.cloud.alarms import Graph, Section
-from sixways.cloud.regions import console_host
+from sixways.cloud.console import console_page
 from sixways.observability.cloudwatch import AlarmSpec, Metric
 from sixways.observability.slo import Slo
 
@@ -61,10 +61,7 @@ def dashboard_body(
 
 def console_url(region: str, dashboard_name: str) -> str:
     """The page of a dashboard in the console of the region's partition."""
-    return (
-        f"https://{console_host(region)}/cloudwatch/home?region={region}"
-        f"#dashboards/dashboard/{dashboard_name}"
-    )
+    return console_page(region, "cloudwatch", f"dashboards/dashboard/{dashboard_name}")
 
 
 def _placed(rows: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from sixways.cloud.monitoring_args import (
     instance_types,
     problems,
 )
+from sixways.cloud.sagemaker.modes import REAL_TIME
 from sixways.cloud.topic import ALARMS, create_topic
 from sixways.observability.cloudwatch import RUNBOOK, create_alarm
 from sixways.observability.slo import Slo
@@ -155,7 +156,7 @@ def _sections(args: CloudMonitoringArgs, slo: Slo) -> list[Section]:
     prices = args.get("hourly_price_usd") or {}
     if "endpoint_name" in args:
         variants = {v["name"]: v.get("instance_type", "") for v in args.get("variants", [])}
-        target = SageMakerTarget(args["endpoint_name"], variants, args.get("mode", "real-time"))
+        target = SageMakerTarget(args["endpoint_name"], variants, args.get("mode", REAL_TIME))
         return sagemaker_sections(target, slo, limits, prices)
     group = Ec2Target(
         args["load_balancer_arn_suffix"],

@@ -7,26 +7,20 @@ from typing import Any, NotRequired, TypedDict
 import pulumi
 
 from sixways.checks import Checks, is_plain
+from sixways.cloud.formats import EMAIL, SAGEMAKER_NAME, TOPIC, check_log_days
 from sixways.cloud.instances import sagemaker_types
+from sixways.cloud.sagemaker.modes import MODES, SERVERLESS
 from sixways.observability.slo import SloArgs, check_slo
+from sixways.shapes import misfits
 from sixways_bundle import Problem
 
-MODES = ("real-time", "async", "serverless")
 # Of one alarm on an expression (AWS: "Using metric math"). The cost of a variant needs two.
 _ALARM_METRICS = 10
-# CloudWatch Logs' `PutRetentionPolicy`, field retentionInDays.
-RETENTION_DAYS = (
-    *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827),
-    *(2192, 2557, 2922, 3288, 3653),
-)
 _SAGEMAKER_FIELDS = ("endpoint_name", "variants", "mode")
 _EC2_NEEDS = ("load_balancer_arn_suffix", "target_group_arn_suffix", "autoscaling_group_name")
 _EC2_FIELDS = (*_EC2_NEEDS, "instance_type", "agent_namespace")
-# SageMaker's EndpointName and VariantName; CloudWatch Logs' LogGroupName.
-_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+# CloudWatch Logs' LogGroupName.
 _LOG_GROUP = re.compile(r"[.\-_/#A-Za-z0-9]{1,512}")
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
-_TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}")
 
 
 class MonitoredVariantArgs(TypedDict):
@@ -67,9 +61,10 @@ class CloudMonitoringArgs(TypedDict):
     endpoint_name: NotRequired[pulumi.Input[str]]
     """The SageMaker endpoint's name."""
     variants: NotRequired[list[MonitoredVariantArgs]]
-    """Its production variants, at least one; each gets its own alarms."""
+    """Its production variants, at least one; each gets its own alarms. In mode `scale-to-zero` the
+    one that the copies share: `shared`."""
     mode: NotRequired[str]
-    """`real-time`, `async` or `serverless`. Default: `real-time`."""
+    """`real-time`, `async`, `serverless` or `scale-to-zero`. Default: `real-time`."""
     load_balancer_arn_suffix: NotRequired[pulumi.Input[str]]
     """The load balancer before an EC2 endpoint: `app/NAME/ID`."""
     target_group_arn_suffix: NotRequired[pulumi.Input[str]]
@@ -114,6 +109,8 @@ def problems(name: str, args: CloudMonitoringArgs) -> list[Problem]:
     """
     checks = Checks()
     checks.known(args, CloudMonitoringArgs)
+    if wrong := [*misfits(args, CloudMonitoringArgs)]:
+        return [*checks.problems, *wrong]  # more would be guesses
     _check_target(checks, args)
     check_slo(checks, args.get("slo"))
     _check_thresholds(checks, args)
@@ -121,9 +118,7 @@ def problems(name: str, args: CloudMonitoringArgs) -> list[Problem]:
     _check_recipients(checks, args)
     for index, group in enumerate(args.get("log_group_names") or []):
         _match(checks, f"log_group_names[{index}]", group, _LOG_GROUP, "a log group's name", True)
-    days = args.get("log_retention_days")
-    if days is not None and is_plain(days) and days not in RETENTION_DAYS:
-        checks.add("log_retention_days", days, ", ".join(map(str, RETENTION_DAYS)))
+    check_log_days(checks, args.get("log_retention_days"))
     return checks.problems
 
 
@@ -155,20 +150,26 @@ def _check_target(checks: Checks, args: Mapping[str, Any]) -> None:
                 checks.add(field, value, f"{begin}NAME/ID", "give its arn_suffix, not its ARN")
         return
     checks.required(args, "endpoint_name", "variants")
-    _match(checks, "endpoint_name", args.get("endpoint_name"), _NAME, "1 to 63 of a-z A-Z 0-9 -")
+    _match(
+        checks,
+        "endpoint_name",
+        args.get("endpoint_name"),
+        SAGEMAKER_NAME,
+        "1 to 63 of a-z A-Z 0-9 -",
+    )
     checks.one_of("mode", args.get("mode"), MODES)
     _check_variants(checks, args)
 
 
 def _check_variants(checks: Checks, args: Mapping[str, Any]) -> None:
     names: set[str] = set()
-    serverless = args.get("mode") == "serverless"
+    serverless = args.get("mode") == SERVERLESS
     for index, variant in enumerate(args.get("variants") or []):
         field = f"variants[{index}]."
         checks.known(variant, MonitoredVariantArgs, field)
         checks.required(variant, "name", prefix=field)
         name = variant.get("name")
-        _match(checks, f"{field}name", name, _NAME, "1 to 63 of a-z A-Z 0-9 -", True)
+        _match(checks, f"{field}name", name, SAGEMAKER_NAME, "1 to 63 of a-z A-Z 0-9 -", True)
         if name in names:
             checks.add(f"{field}name", name, "names that differ")
         names.add(name)
@@ -245,10 +246,10 @@ def _check_prices(checks: Checks, args: Mapping[str, Any]) -> None:
 def _check_recipients(checks: Checks, args: Mapping[str, Any]) -> None:
     emails = args.get("emails") or []
     for index, address in enumerate(emails):
-        _match(checks, f"emails[{index}]", address, _EMAIL, "name@domain", True)
+        _match(checks, f"emails[{index}]", address, EMAIL, "name@domain", True)
         if address in emails[:index]:
             checks.add(f"emails[{index}]", address, "each address once")
-    _match(checks, "topic_arn", args.get("topic_arn"), _TOPIC, "the ARN of an SNS topic")
+    _match(checks, "topic_arn", args.get("topic_arn"), TOPIC, "the ARN of an SNS topic")
 
 
 def _match(

@@ -24,15 +24,6 @@ def regions(service: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def console_host(region: str) -> str:
-    """The host of AWS's console, which each partition has its own of."""
-    if region.startswith("cn-"):
-        return f"{region}.console.amazonaws.cn"
-    if region.startswith("us-gov-"):
-        return f"{region}.console.amazonaws-us-gov.com"
-    return f"{region}.console.aws.amazon.com"
-
-
 def configured_region() -> str | None:
     """The region of the stack's AWS provider, as far as the stack's settings name it."""
     return pulumi.Config("aws").get("region")

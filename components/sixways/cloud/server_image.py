@@ -14,6 +14,7 @@ import pulumi_docker_build as docker_build
 from sixways.checks import Checks, InputsRefused
 from sixways.image import BuildContext, check_build_inputs
 from sixways.image_build import by_digest, check_plain, image_tag, is_by_digest, project_context
+from sixways.shapes import misfits
 from sixways_bundle import Problem
 
 _REPOSITORY = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
@@ -79,6 +80,8 @@ def problems(name: str, args: ServerImageArgs) -> list[Problem]:
     """What is wrong with the inputs, as far as they are known; reads no file."""
     checks = Checks()
     checks.known(args, ServerImageArgs)
+    if wrong := [*misfits(args, ServerImageArgs)]:
+        return [*checks.problems, *wrong]  # more would be guesses
     check_plain(checks, args)
     _check_image_uri(checks, args)
     _check_repository(checks, name, args)

@@ -111,7 +111,10 @@ def test_what_others_spell_is_left_as_it_is() -> None:
     given = {"deployment": {"minAvailable": 2, "env": {"AWS_REGION": "x"},
                             "values": {"rollout": {"maxSurge": 1}}},
              "bundles": {"MiniLM": "x"}}  # fmt: skip
-    own = load(way="container", container=given, models=[MODEL]).own
+    settings = load(way="container", container=given, models=[MODEL])
+    from ways.fields import in_python
+
+    own = in_python(settings.own)
     assert own["deployment"]["min_available"] == 2
     assert own["deployment"]["env"] == {"AWS_REGION": "x"}
     assert own["deployment"]["values"] == {"rollout": {"maxSurge": 1}}

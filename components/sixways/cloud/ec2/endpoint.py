@@ -9,6 +9,7 @@ import pulumi_aws as aws
 import sixways
 from sixways.api_key import ApiKey
 from sixways.checks import InputsRefused
+from sixways.cloud.console import console_page
 from sixways.cloud.ec2.args import Ec2EndpointArgs, Ec2ModelArgs
 from sixways.cloud.ec2.balancer import Balancer, create_balancer, idle_seconds
 from sixways.cloud.ec2.boot import Boot, Model
@@ -17,7 +18,6 @@ from sixways.cloud.ec2.problems import problems
 from sixways.cloud.ec2.role import machine_policy, trust_policy
 from sixways.cloud.instances import instance
 from sixways.cloud.network import CIDR, Network, create_network
-from sixways.cloud.regions import console_host
 from sixways.endpoint import bundle_digest
 from sixways.plugin.api_key import sha256
 from sixways.server.files import DRAIN_SECONDS, MAX_BODY_BYTES, REQUEST_SECONDS, keys_file
@@ -350,7 +350,4 @@ def bundle_digests(models: tuple[Model, ...]) -> str:
 
 def _console(target_group_arn: str) -> str:
     region = target_group_arn.split(":")[3]
-    return (
-        f"https://{console_host(region)}/ec2/home?region={region}"
-        f"#TargetGroup:targetGroupArn={target_group_arn}"
-    )
+    return console_page(region, "ec2", f"TargetGroup:targetGroupArn={target_group_arn}")

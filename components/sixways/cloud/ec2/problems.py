@@ -9,9 +9,11 @@ import pulumi
 
 from sixways.checks import Checks, is_plain
 from sixways.cloud.ec2.args import Ec2EndpointArgs, Ec2ModelArgs
+from sixways.cloud.formats import DIGEST, KMS_KEY, MODEL_NAME, check_log_days
 from sixways.cloud.instances import SAGEMAKER_PREFIX, instance, why_not
 from sixways.cloud.regions import check_region, configured_region
 from sixways.plugin.api_key import KEY
+from sixways.shapes import misfits
 from sixways_bundle import Problem
 
 LONGEST_NAME = 21
@@ -21,16 +23,10 @@ MOST_ZONES = 8
 _PLAIN = ("allowed_cidrs", "availability_zones", "dev", "internal", "rollback_alarms", "tags",
           "vpc_cidr")  # fmt: skip
 _NAME = re.compile(r"(?!sg-|internal-)[A-Za-z][A-Za-z0-9-]*")
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[A-Za-z0-9!_.*'()/=+@-]+")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CERTIFICATE = re.compile(r"arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/[\w-]+")
-_KMS = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[\w-]+")
 _AMI = re.compile(r"ami-[0-9a-f]{8,17}")
 _DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
-_RETENTION = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557,
-              2922, 3288, 3653)  # fmt: skip
-"""Days that CloudWatch Logs takes (`PutRetentionPolicy`)."""
 
 
 def problems(name: str, args: Ec2EndpointArgs) -> list[Problem]:
@@ -42,6 +38,8 @@ def problems(name: str, args: Ec2EndpointArgs) -> list[Problem]:
     """
     checks = Checks()
     checks.known(args, Ec2EndpointArgs)
+    if wrong := [*misfits(args, Ec2EndpointArgs)]:
+        return [*checks.problems, *wrong]  # more would be guesses
     checks.required(args, "models", "instance_type", "certificate_arn", "allowed_cidrs")
     if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         checks.add("name", name, f"up to {LONGEST_NAME} letters, digits and dashes that do not "
@@ -61,13 +59,6 @@ def problems(name: str, args: Ec2EndpointArgs) -> list[Problem]:
     return checks.problems
 
 
-def _matches(
-    checks: Checks, field: str, value: object, shape: re.Pattern[str], accepted: str, fix: str = ""
-) -> None:
-    if isinstance(value, str) and value and not shape.fullmatch(value):
-        checks.add(field, value, accepted, fix)
-
-
 def _check_models(checks: Checks, models: Any) -> None:
     if not isinstance(models, list):
         return
@@ -80,17 +71,17 @@ def _check_models(checks: Checks, models: Any) -> None:
         checks.required(model, "name", "bundle_uri", "bundle_digest", prefix=where)
         name, uri, digest = (model.get(f) for f in ("name", "bundle_uri", "bundle_digest"))
         accepted = "letters, digits, '.', '_' and '-'"
-        _matches(checks, f"{where}name", name, _MODEL_NAME, accepted, "rename it")
+        checks.matches(f"{where}name", name, MODEL_NAME, accepted, "rename it")
         if isinstance(name, str):
             if name in seen:
                 checks.add(f"{where}name", name, "each name once", "rename one of the models")
             seen.add(name)
         accepted = "s3://BUCKET/FOLDER of an unpacked bundle"
-        _matches(checks, f"{where}bundle_uri", uri, _URI, accepted, "take it from BundleStore.uris")
+        checks.matches(f"{where}bundle_uri", uri, _URI, accepted, "take it from BundleStore.uris")
         accepted = "sha256: and 64 hex digits"
-        _matches(checks, f"{where}bundle_digest", digest, _DIGEST, accepted,
+        checks.matches(f"{where}bundle_digest", digest, DIGEST, accepted,
                  "take it from Bundle.digest")  # fmt: skip
-        if isinstance(uri, str) and isinstance(digest, str) and _DIGEST.fullmatch(digest):
+        if isinstance(uri, str) and isinstance(digest, str) and DIGEST.fullmatch(digest):
             last = uri.rstrip("/").rsplit("/", 1)[-1]
             if re.fullmatch("[0-9a-f]{64}", last) and last != digest.removeprefix("sha256:"):
                 checks.add(f"{where}bundle_digest", digest, f"sha256:{last}, as in bundle_uri",
@@ -119,13 +110,13 @@ def _check_machine(checks: Checks, args: Ec2EndpointArgs) -> None:
         ):  # fmt: skip
             checks.add("ami_id", None, "an image of the Debian family with NVIDIA's driver",
                        f"{kind} has a GPU that the default image cannot use")  # fmt: skip
-    _matches(checks, "ami_id", args.get("ami_id"), _AMI, "ami- and hex digits")
+    checks.matches("ami_id", args.get("ami_id"), _AMI, "ami- and hex digits")
     if args.get("ami_id") and args.get("ami_parameter"):
         checks.add("ami_parameter", str(args.get("ami_parameter")), "nothing beside ami_id",
                    "remove one of them")  # fmt: skip
     checks.number("root_gb", args.get("root_gb"), 8, 16384, whole=True)
     for field in ("kms_key_arn", "bundle_kms_key_arn"):
-        _matches(checks, field, args.get(field), _KMS, "the ARN of a KMS key (not of an alias)")
+        checks.matches(field, args.get(field), KMS_KEY, "the ARN of a KMS key (not of an alias)")
 
 
 def _check_group(checks: Checks, args: Ec2EndpointArgs) -> None:
@@ -195,9 +186,9 @@ def _network(
 
 
 def _check_front(checks: Checks, args: Ec2EndpointArgs) -> None:
-    _matches(checks, "certificate_arn", args.get("certificate_arn"), _CERTIFICATE,
+    checks.matches("certificate_arn", args.get("certificate_arn"), _CERTIFICATE,
              "the ARN of a certificate in ACM", "aws acm list-certificates")  # fmt: skip
-    _matches(checks, "domain", args.get("domain"), _DOMAIN, "a domain name, e.g. api.example.com")
+    checks.matches("domain", args.get("domain"), _DOMAIN, "a domain name, e.g. api.example.com")
     if args.get("hosted_zone_id") and not args.get("domain"):
         checks.add("domain", None, "the name to make in the hosted zone", "add domain")
     policy = args.get("ssl_policy")
@@ -223,11 +214,9 @@ def _check_server(checks: Checks, args: Ec2EndpointArgs) -> None:
                   fix="a load balancer waits 4000 s at most")  # fmt: skip
     checks.number("max_body_bytes", args.get("max_body_bytes"), 1024, 1e9, whole=True)
     checks.number("requests_per_minute", args.get("requests_per_minute"), 1, 1e6, whole=True)
-    days = args.get("log_retention_days")
-    checks.one_of("log_retention_days", None if days is None or not is_plain(days) else str(days),
-                  [str(day) for day in _RETENTION])  # fmt: skip
+    check_log_days(checks, args.get("log_retention_days"))
     accepted = "s3://BUCKET/FOLDER with wheels"
-    _matches(checks, "wheelhouse_uri", args.get("wheelhouse_uri"), _URI, accepted)
+    checks.matches("wheelhouse_uri", args.get("wheelhouse_uri"), _URI, accepted)
     index = args.get("package_index")
     if isinstance(index, str) and "@" in index.removeprefix("https://").partition("/")[0]:
         checks.add("package_index", "(not shown)", "an address without a name and password",
@@ -235,7 +224,7 @@ def _check_server(checks: Checks, args: Ec2EndpointArgs) -> None:
                    "wheelhouse_uri, or PIP_INDEX_URL into /etc/sixways/boot.env of your own image"
         )  # fmt: skip
     else:
-        _matches(checks, "package_index", index, re.compile(r"https://\S+"),
+        checks.matches("package_index", index, re.compile(r"https://\S+"),
                  "an https:// address of a package index")  # fmt: skip
-    _matches(checks, "version", args.get("version"), re.compile(r"[0-9][A-Za-z0-9.+!]*"),
+    checks.matches("version", args.get("version"), re.compile(r"[0-9][A-Za-z0-9.+!]*"),
              "a version of sixways")  # fmt: skip

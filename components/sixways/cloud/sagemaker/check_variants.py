@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from sixways.checks import Checks, is_number, is_plain
+from sixways.cloud.formats import DIGEST, MODEL_NAME, SAGEMAKER_NAME
 from sixways.cloud.instances import sagemaker_types, why_not
 from sixways.cloud.sagemaker import defaults
 from sixways.cloud.sagemaker.args import (
@@ -15,13 +16,10 @@ from sixways.cloud.sagemaker.args import (
     SageMakerServerlessArgs,
     SageMakerVariantArgs,
 )
-from sixways.cloud.sagemaker.defaults import ASYNC, SERVERLESS, TO_ZERO
+from sixways.cloud.sagemaker.modes import ASYNC, SERVERLESS, TO_ZERO
 from sixways.cloud.sagemaker.scaling import check_scaling
 from sixways.cloud.sagemaker.storage import has_own_storage
 
-_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PREFIX = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+/")
 _ARCHIVE = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+\.tar\.gz")
 MEMORY_MB = (1024, 2048, 3072, 4096, 5120, 6144)
@@ -107,7 +105,7 @@ def _check_variant(
             checks.add(f"{prefix}{field}", type(value).__name__,
                        f"{kind.__name__}, known before the update")  # fmt: skip
     name = variant.get("name")
-    if isinstance(name, str) and not _NAME.fullmatch(name):
+    if isinstance(name, str) and not SAGEMAKER_NAME.fullmatch(name):
         checks.add(f"{prefix}name", name, "letters, digits and hyphens between them, at most 63")
     checks.number(f"{prefix}weight", variant.get("weight"), 0, 1e9)
     environment = variant.get("environment")
@@ -166,8 +164,8 @@ def _check_bundle(checks: Checks, prefix: str, bundle: Any, *, serverless: bool)
     checks.known(bundle, SageMakerBundleArgs, prefix)
     checks.required(bundle, "name", "uri", "digest", prefix=prefix)
     patterns = (
-        ("name", _MODEL, "letters, digits, '.', '_' and '-'", ""),
-        ("digest", _DIGEST, "sha256: and 64 hexadecimal digits", "take it from Bundle.digest"),
+        ("name", MODEL_NAME, "letters, digits, '.', '_' and '-'", ""),
+        ("digest", DIGEST, "sha256: and 64 hexadecimal digits", "take it from Bundle.digest"),
         ("uri", _ARCHIVE, "s3://BUCKET/KEY.tar.gz in mode serverless",
          "take it from BundleStore.archive_uris") if serverless else
         ("uri", _PREFIX, "s3://BUCKET/PREFIX/, with the slash at its end",

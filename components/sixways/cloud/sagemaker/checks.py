@@ -13,7 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sixways.checks import Checks, InputsRefused, is_number, is_plain
+from sixways.checks import Checks, InputsRefused, is_number
+from sixways.cloud.formats import SAGEMAKER_NAME, check_log_days
 from sixways.cloud.regions import check_region, configured_region
 from sixways.cloud.sagemaker import defaults
 from sixways.cloud.sagemaker.args import (
@@ -23,26 +24,22 @@ from sixways.cloud.sagemaker.args import (
 )
 from sixways.cloud.sagemaker.check_variants import check_variants
 from sixways.cloud.sagemaker.copies import check_scale_to_zero
-from sixways.cloud.sagemaker.defaults import ASYNC, MODES, SERVERLESS, STEPWISE, TO_ZERO
 from sixways.cloud.sagemaker.deployment import MOST_ALARMS, check_deployment
+from sixways.cloud.sagemaker.modes import ASYNC, MODES, SERVERLESS, STEPWISE, TO_ZERO
 from sixways.observability.slo import check_slo
+from sixways.shapes import misfits
 from sixways_bundle import Problem
 
 IMAGE = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?"
     r"/(?P<repository>[a-z0-9._/-]+)@sha256:[0-9a-f]{64}"
 )
-_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _PREFIX = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/(.+/)?")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+")
 _ROOM_FOR_SUFFIXES = 20
 _OFFERED = (
     "ecr.api", "ecr.dkr", "kms", "logs", "monitoring", "sagemaker.api", "sagemaker.runtime",
     "secretsmanager", "sns", "sts",
-)  # fmt: skip
-_RETENTION = (
-    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922,
-    3288, 3653,
 )  # fmt: skip
 _NO_VPC = "AWS runs it in no VPC of yours"
 _WITHOUT: dict[str, tuple[tuple[str, str], ...]] = {
@@ -92,6 +89,8 @@ def problems(name: str, args: SageMakerEndpointArgs) -> list[Problem]:
     """
     checks = Checks()
     checks.known(args, SageMakerEndpointArgs)
+    if wrong := [*misfits(args, SageMakerEndpointArgs)]:
+        return [*checks.problems, *wrong]  # more would be guesses
     checks.required(args, "image_uri", "variants")
     check_region(checks, configured_region(), "sagemaker", "aws:region")
     _plain(checks, args)
@@ -100,10 +99,8 @@ def problems(name: str, args: SageMakerEndpointArgs) -> list[Problem]:
     _check_image(checks, args.get("image_uri"))
     _check_capture(checks, args.get("capture"))
     check_slo(checks, args.get("slo"))
-    days = args.get("log_retention_days")
-    if days is not None and is_plain(days) and days not in _RETENTION:
-        checks.add("log_retention_days", days, ", ".join(map(str, _RETENTION)))
-    _matches(checks, "role_arn", args.get("role_arn"), _ROLE, "an IAM role's ARN")
+    check_log_days(checks, args.get("log_retention_days"))
+    checks.matches("role_arn", args.get("role_arn"), _ROLE, "an IAM role's ARN")
     if any(
         problem.field in _PLAIN and problem.field != "endpoint_name" for problem in checks.problems
     ):
@@ -146,23 +143,13 @@ def _plain(checks: Checks, args: Mapping[str, Any]) -> None:
             checks.add(field, type(value).__name__, f"{words}, known before the update")
 
 
-def _matches(
-    checks: Checks, field: str, value: object, pattern: re.Pattern[str], accepted: str
-) -> None:
-    if value is None or not is_plain(value):
-        return
-    if not (isinstance(value, str) and pattern.fullmatch(value)):
-        checks.add(field, value, accepted)
-
-
 def _check_name(checks: Checks, name: str, args: SageMakerEndpointArgs) -> None:
-    _matches(
-        checks, "endpoint_name", args.get("endpoint_name"), _NAME,
+    checks.matches("endpoint_name", args.get("endpoint_name"), SAGEMAKER_NAME,
         "letters, digits and single hyphens between them, at most 63",
     )  # fmt: skip
     # SageMaker names models and configurations after the component.
     most = defaults.LONGEST_NAME - _ROOM_FOR_SUFFIXES
-    if not _NAME.fullmatch(name) or len(name) > most:
+    if not SAGEMAKER_NAME.fullmatch(name) or len(name) > most:
         checks.add("name", name, f"letters, digits and hyphens between them, at most {most}",
                    "rename the component")  # fmt: skip
 
@@ -278,7 +265,7 @@ def _check_async(checks: Checks, args: SageMakerEndpointArgs) -> None:
     checks.known(given, SageMakerAsyncArgs, "asynchronous.")
     checks.required(given, "input_uri", "output_uri", prefix="asynchronous.")
     for field in ("input_uri", "output_uri", "failure_uri"):
-        _matches(checks, f"asynchronous.{field}", given.get(field) or None, _PREFIX,
+        checks.matches(f"asynchronous.{field}", given.get(field), _PREFIX,
                  "s3://BUCKET/PREFIX/, with the slash at its end")  # fmt: skip
     checks.number("asynchronous.max_concurrent_per_instance",
                   given.get("max_concurrent_per_instance"), 1, 1000, whole=True)  # fmt: skip
@@ -292,7 +279,7 @@ def _check_capture(checks: Checks, capture: Any) -> None:
         return
     checks.known(capture, SageMakerCaptureArgs, "capture.")
     checks.required(capture, "uri", prefix="capture.")
-    _matches(checks, "capture.uri", capture.get("uri") or None, _PREFIX,
+    checks.matches("capture.uri", capture.get("uri"), _PREFIX,
              "s3://BUCKET/PREFIX/, with the slash at its end")  # fmt: skip
     percent = capture.get("percent")
     checks.number("capture.percent", percent, 0, 100, whole=is_number(percent))

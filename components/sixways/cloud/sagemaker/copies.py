@@ -4,13 +4,13 @@ Limits are those of botocore's model: InferenceComponentComputeResourceRequireme
 ProductionVariantManagedInstanceScaling.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 import pulumi
 
 from sixways.checks import Checks, InputsRefused, is_number
+from sixways.cloud.formats import SAGEMAKER_NAME
 from sixways.cloud.instances import Instance, instance
 from sixways.cloud.sagemaker.scaling import LONGEST_COOLDOWN_S, MOST_INSTANCES
 from sixways_bundle import Problem
@@ -20,7 +20,6 @@ CONCURRENT_REQUESTS = 5.0
 MEMORY_SHARE = 0.7
 """Of an instance's memory, what a copy may have: the rest is for the system and SageMaker's agents,
 and a copy that asks for more than is free is never placed."""
-_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 
 
 class SageMakerCopiesArgs(TypedDict):
@@ -92,7 +91,7 @@ def check_scale_to_zero(
     if is_number(low) and is_number(high) and low > high:
         checks.add(f"{prefix}min_instances", low, f"at most max_instances, {high}")
     for model in models:
-        if not _NAME.fullmatch(model):
+        if not SAGEMAKER_NAME.fullmatch(model):
             accepted = "letters, digits and hyphens, at most 63, no hyphen at either end"
             checks.add(f"{prefix}copies.{model}", model, accepted)
     copies = scaling.get("copies") or {}

@@ -9,12 +9,7 @@ from collections.abc import Sequence
 import pulumi
 
 from sixways.cloud.sagemaker.args import SageMakerEndpointArgs, SageMakerVariantArgs
-
-REAL_TIME, ASYNC, SERVERLESS = "real-time", "async", "serverless"
-TO_ZERO = "scale-to-zero"
-MODES = (REAL_TIME, ASYNC, SERVERLESS, TO_ZERO)
-STEPWISE = (REAL_TIME, ASYNC)
-"""The modes whose updates SageMaker moves blue/green, and takes back."""
+from sixways.cloud.sagemaker.modes import REAL_TIME, SERVERLESS, TO_ZERO
 
 SHARED = "shared"
 """The one production variant of an endpoint whose components share instances."""

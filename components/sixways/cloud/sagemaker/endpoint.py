@@ -6,6 +6,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
+from sixways.cloud.console import console_page
 from sixways.cloud.sagemaker import checks, defaults
 from sixways.cloud.sagemaker.args import (
     SageMakerAsyncArgs,
@@ -17,8 +18,8 @@ from sixways.cloud.sagemaker.args import (
     SageMakerVariantArgs,
 )
 from sixways.cloud.sagemaker.checks import problems
-from sixways.cloud.sagemaker.defaults import ASYNC, SERVERLESS, TO_ZERO
 from sixways.cloud.sagemaker.hosting import Around, Hosted, host
+from sixways.cloud.sagemaker.modes import ASYNC, SERVERLESS, STEPWISE, TO_ZERO
 from sixways.cloud.sagemaker.network import Network, create_network
 from sixways.cloud.sagemaker.policies import invoke_policy
 from sixways.cloud.sagemaker.role import create_role
@@ -99,7 +100,7 @@ class SageMakerEndpoint(pulumi.ComponentResource):
         """
         checks.refuse(name, args)
         super().__init__("sixways:cloud:SageMakerEndpoint", name, None, opts)
-        if args.get("dev") and defaults.mode(args) in defaults.STEPWISE:
+        if args.get("dev") and defaults.mode(args) in STEPWISE:
             pulumi.log.warn("dev: one instance is permitted; while it is replaced or fails, "
                             "nobody answers", self)  # fmt: skip
         child = pulumi.ResourceOptions(parent=self)
@@ -176,8 +177,8 @@ class SageMakerEndpoint(pulumi.ComponentResource):
         self.health_url = pulumi.Output.from_input("")
         self.api_key = pulumi.Output.secret("")
         self.bundle_digest = _bundle_digest(args)
-        self.dashboard = pulumi.Output.all(around.region, around.partition, name).apply(
-            lambda known: _console(*known)
+        self.dashboard = pulumi.Output.all(around.region, name).apply(
+            lambda known: console_page(known[0], "sagemaker", f"/endpoints/{known[1]}")
         )
         self.endpoint_name = name
         self.endpoint_arn = hosted.arn
@@ -223,7 +224,7 @@ def _role(
         "write_keys": write_keys,
         "volume_keys": [] if defaults.mode(args) == SERVERLESS else [key_arn],
         "topics": [topic for topic in topics if topic is not None],
-        "alarms": list(alarm_names) if defaults.mode(args) in defaults.STEPWISE else [],
+        "alarms": list(alarm_names) if defaults.mode(args) in STEPWISE else [],
         "subnets": list(network.subnets) if network else [],
         "security_groups": list(network.security_groups) if network else [],
     }
@@ -262,12 +263,6 @@ def _bundle_digest(args: SageMakerEndpointArgs) -> pulumi.Output[str]:
         return bundle_digest([{"name": name, "digest": digest} for name, digest in served])
 
     return pulumi.Output.all(*((b["name"], b["digest"]) for b in bundles)).apply(join)
-
-
-def _console(region: str, partition: str, name: str) -> str:
-    hosts = {"aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-us-gov.com"}
-    host = hosts.get(partition, f"{region}.console.aws.amazon.com")
-    return f"https://{host}/sagemaker/home?region={region}#/endpoints/{name}"
 
 
 def _invoke_policy(

@@ -10,8 +10,8 @@ import pulumi_aws as aws
 
 from sixways.cloud.sagemaker import defaults
 from sixways.cloud.sagemaker.args import SageMakerEndpointArgs
-from sixways.cloud.sagemaker.defaults import STEPWISE, TO_ZERO
 from sixways.cloud.sagemaker.deployment import deployment_config
+from sixways.cloud.sagemaker.modes import STEPWISE, TO_ZERO
 from sixways.cloud.sagemaker.network import Network
 from sixways.cloud.sagemaker.release import around_updates
 from sixways.cloud.sagemaker.scaling import scale_variant

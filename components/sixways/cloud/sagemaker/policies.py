@@ -14,6 +14,7 @@ from typing import Any
 
 import pulumi
 
+from sixways.cloud.sagemaker.modes import ASYNC, SERVERLESS
 from sixways.cloud.sagemaker.surroundings import Surroundings
 
 _ADMINISTER = (
@@ -189,8 +190,8 @@ def invoke_policy(
         keys: the KMS keys of the answers.
     """
     actions = {
-        "async": ("sagemaker:InvokeEndpointAsync",),
-        "serverless": ("sagemaker:InvokeEndpoint",),
+        ASYNC: ("sagemaker:InvokeEndpointAsync",),
+        SERVERLESS: ("sagemaker:InvokeEndpoint",),
     }.get(mode, ("sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"))
     arn = ":".join(endpoint_arn.split(":")[:2])
     statements = [_allow("Invoke", actions, (endpoint_arn,))]

@@ -12,11 +12,8 @@ import pulumi
 import pulumi_aws as aws
 
 from sixways.checks import Checks, is_number
+from sixways.cloud.sagemaker.modes import ASYNC, REAL_TIME, SERVERLESS
 from sixways.cloud.sagemaker.schedules import SageMakerScheduleArgs, check_schedules
-
-REAL_TIME = "real-time"
-ASYNC = "async"
-SERVERLESS = "serverless"
 
 MOST_INSTANCES = 10_000
 """Beyond any quota that AWS grants; the account's own quota is lower."""

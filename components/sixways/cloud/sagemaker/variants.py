@@ -13,7 +13,7 @@ from sixways.checks import InputsRefused
 from sixways.cloud.instances import why_not
 from sixways.cloud.sagemaker import defaults
 from sixways.cloud.sagemaker.args import SageMakerEndpointArgs, SageMakerVariantArgs
-from sixways.cloud.sagemaker.defaults import ASYNC, SERVERLESS
+from sixways.cloud.sagemaker.modes import ASYNC, SERVERLESS
 from sixways.cloud.sagemaker.storage import has_own_storage
 from sixways_bundle import Problem
 

@@ -12,7 +12,7 @@ import pulumi
 
 from sixways.checks import Checks, is_plain
 from sixways.cloud.ec2.problems import MOST_ZONES
-from sixways.cloud.monitoring_args import RETENTION_DAYS
+from sixways.cloud.formats import check_log_days
 from sixways.cloud.regions import check_region, configured_region
 from sixways.container.eks.addons import AFTER_NODES, AUTO_MODE, BEFORE_NODES
 from sixways.container.eks.args import EksClusterArgs
@@ -90,9 +90,7 @@ def _check_names(checks: Checks, args: EksClusterArgs) -> None:
     if isinstance(key, str) and not _KMS.fullmatch(key):
         checks.add("kms_key_arn", key, "the ARN of a KMS key (not of an alias)",
                    "aws kms describe-key")  # fmt: skip
-    days = args.get("log_retention_days")
-    if days is not None and is_plain(days) and days not in RETENTION_DAYS:
-        checks.add("log_retention_days", days, ", ".join(map(str, RETENTION_DAYS)))
+    check_log_days(checks, args.get("log_retention_days"))
 
 
 def _check_addons(checks: Checks, args: EksClusterArgs) -> None:

@@ -72,8 +72,14 @@ def test_a_bad_input_names_its_field(changes: dict[str, Any], field: str) -> Non
 
 
 def test_all_problems_are_told_at_once() -> None:
-    found = fields(bundles=[{"name": "a b"}], prefix="/", dev=1)
-    assert found == ["prefix", "dev", "bundles[0].path", "bundles[0].digest", "bundles[0].name"]
+    found = fields(bundles=[{"name": "a b"}], prefix="/", noncurrent_days=0)
+    assert found == [
+        "prefix",
+        "noncurrent_days",
+        "bundles[0].path",
+        "bundles[0].digest",
+        "bundles[0].name",
+    ]
 
 
 def test_outputs_are_passed_over() -> None:

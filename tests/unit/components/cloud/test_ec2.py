@@ -13,6 +13,7 @@ import msgspec
 import pulumi
 import pytest
 
+from sixways.cloud.ec2 import endpoint
 from sixways.cloud.ec2.boot import Boot, Model
 from sixways.cloud.ec2.endpoint import _console
 from sixways.cloud.ec2.problems import problems
@@ -263,3 +264,11 @@ def test_subnets_of_a_network_do_not_overlap() -> None:
     public, private = subnets("10.64.0.0/16", 3)
     assert public == ["10.64.0.0/20", "10.64.16.0/20", "10.64.32.0/20"]
     assert private == ["10.64.128.0/20", "10.64.144.0/20", "10.64.160.0/20"]
+
+
+def test_the_console_is_that_of_the_regions_partition() -> None:
+    arn = "arn:aws-cn:elasticloadbalancing:cn-north-1:123456789012:targetgroup/a/1"
+    assert endpoint._console(arn) == (
+        "https://cn-north-1.console.amazonaws.cn/ec2/home?region=cn-north-1"
+        f"#TargetGroup:targetGroupArn={arn}"
+    )

@@ -9,8 +9,8 @@ import pulumi
 import pytest
 from botocore.loaders import Loader
 
+from sixways.cloud.formats import LOG_DAYS
 from sixways.cloud.monitoring import CloudMonitoringArgs, problems
-from sixways.cloud.monitoring_args import RETENTION_DAYS
 from sixways.cloud.topic import ALARMS, key_policy, topic_policy
 
 _SAGEMAKER: dict[str, Any] = {
@@ -126,7 +126,7 @@ async def test_what_names_a_resource_must_be_known_beforehand() -> None:
 def test_days_of_retention_are_those_that_cloudwatch_accepts() -> None:
     days = Loader().load_service_model("logs", "service-2")["shapes"]["Days"]["documentation"]
     first = days.partition("</p>")[0]
-    assert [int(number) for number in re.findall(r"\d+", first)] == list(RETENTION_DAYS)
+    assert [int(number) for number in re.findall(r"\d+", first)] == list(LOG_DAYS)
 
 
 @pytest.mark.parametrize(

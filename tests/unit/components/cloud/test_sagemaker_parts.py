@@ -74,15 +74,6 @@ async def test_several_bundles_have_one_digest_as_on_every_way() -> None:
     )
 
 
-def test_each_region_has_its_console() -> None:
-    assert endpoint._console("eu-west-1", "aws", "a").startswith(
-        "https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/endpoints/a"
-    )
-    assert endpoint._console("cn-north-1", "aws-cn", "a").startswith(
-        "https://console.amazonaws.cn/"
-    )
-
-
 def test_a_zone_that_has_trouble_moves_no_subnet() -> None:
     kept: list[list[str]] = []
 
