@@ -54,7 +54,7 @@ check: $(STAMP) ## Format, lint and strict types; changes nothing
 test: $(STAMP) ## Every test that this machine can run
 	@# Status 5: PYTEST_ARGS chose no test of these.
 	$(BIN)/python -m pytest -m "not ($(WAITING))" $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	$(BIN)/python -m pytest -m "$(WAITING)" -n 3 $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -m "$(WAITING)" -n 3 --dist loadgroup $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 bench: $(STAMP) ## Measure size, quality, start and serving on this machine, against peers
 	$(BIN)/python -m bench $(BENCH_ARGS)
