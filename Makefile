@@ -21,9 +21,6 @@ TYPED := $(wildcard components bundle model_server infra toolchain policies)
 INSTALLED_FROM := pyproject.toml constraints.txt $(wildcard toolchain/*.txt) toolchain/install.sh \
 	toolchain/go.mod toolchain/go.sum toolchain/install_pulumi.py toolchain/routes.py toolchain/paths.py
 
-# Tiers whose tests wait for an engine most of their time: three at once take a third of it.
-WAITING := aws or cluster
-
 export PYTHON TORCH_BACKEND
 
 .DEFAULT_GOAL := help
@@ -53,8 +50,9 @@ check: $(STAMP) ## Format, lint and strict types; changes nothing
 
 test: $(STAMP) ## Every test that this machine can run
 	@# Status 5: PYTEST_ARGS chose no test of these.
-	$(BIN)/python -m pytest -m "not ($(WAITING))" $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	$(BIN)/python -m pytest -m "$(WAITING)" -n 3 --dist loadgroup $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -m "not aws or cluster" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@# These wait for an engine most of their time: three at once take a third of it.
+	$(BIN)/python -m pytest -m "aws and not cluster" -n 3 $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 bench: $(STAMP) ## Measure size, quality, start and serving on this machine, against peers
 	$(BIN)/python -m bench $(BENCH_ARGS)

@@ -94,14 +94,6 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # There is one cluster, and some tests need it with definitions that others need it without.
-    for item in items:
-        if item.get_closest_marker("cluster") is not None:
-            item.add_marker(pytest.mark.xdist_group("cluster"))
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for tier, question in TIERS.items():
         if item.get_closest_marker(tier) is None:
