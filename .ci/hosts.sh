@@ -21,9 +21,9 @@ if [ ! -s "$base" ]; then
     # What a cloud image has; everything else is for the user data to install.
     debootstrap --variant=minbase \
         --include=systemd,systemd-sysv,dbus,iproute2,ca-certificates,procps,libpam-systemd \
-        bookworm "$work/root"
-    rm -f "$work"/root/var/cache/apt/archives/*.deb
-    tar -C "$work/root" -cf "$base.new" .
+        bookworm "$work/system"
+    rm -f "$work"/system/var/cache/apt/archives/*.deb
+    tar -C "$work/system" -cf "$base.new" .
     mv "$base.new" "$base"
 fi
 echo "hosts: $base"
