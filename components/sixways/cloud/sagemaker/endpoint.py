@@ -24,8 +24,8 @@ from sixways.cloud.sagemaker.network import Network, create_network
 from sixways.cloud.sagemaker.policies import invoke_policy
 from sixways.cloud.sagemaker.role import create_role
 from sixways.cloud.sagemaker.storage import create_key, create_log_groups
-from sixways.cloud.sagemaker.surroundings import Surroundings
 from sixways.cloud.sagemaker.variants import create_model
+from sixways.cloud.surroundings import Surroundings
 from sixways.endpoint import bundle_digest
 from sixways.observability.cloudwatch import create_alarm, sagemaker_slo_alarms
 from sixways.observability.slo import Slo

@@ -13,7 +13,7 @@ import pulumi_aws as aws
 
 from sixways.cloud.sagemaker import defaults
 from sixways.cloud.sagemaker.args import SageMakerEndpointArgs
-from sixways.cloud.sagemaker.surroundings import Surroundings
+from sixways.cloud.surroundings import Surroundings
 
 _ZONES = 2
 _HTTPS = 443

@@ -15,7 +15,7 @@ from typing import Any
 import pulumi
 
 from sixways.cloud.sagemaker.modes import ASYNC, SERVERLESS
-from sixways.cloud.sagemaker.surroundings import Surroundings
+from sixways.cloud.surroundings import Surroundings
 
 _ADMINISTER = (
     "CancelKeyDeletion", "DescribeKey", "DisableKey", "DisableKeyRotation", "EnableKey",

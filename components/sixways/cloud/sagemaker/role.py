@@ -9,7 +9,7 @@ import pulumi
 import pulumi_aws as aws
 
 from sixways.cloud.sagemaker.policies import Needs, execution_policy, trust_policy
-from sixways.cloud.sagemaker.surroundings import Surroundings
+from sixways.cloud.surroundings import Surroundings
 
 
 def create_role(

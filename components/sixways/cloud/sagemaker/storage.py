@@ -8,7 +8,7 @@ import pulumi
 import pulumi_aws as aws
 
 from sixways.cloud.sagemaker.policies import key_policy
-from sixways.cloud.sagemaker.surroundings import Surroundings
+from sixways.cloud.surroundings import Surroundings
 
 _FAMILIES = ("g5", "g6", "g7", "p5", "p6", "trn1", "trn2", "dl1")
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
-import pulumi_aws as aws
+
+from sixways.cloud.surroundings import Surroundings
 
 
 @dataclass(frozen=True)
@@ -28,33 +29,8 @@ class Made:
         return pulumi.ResourceOptions(parent=self.parent, depends_on=list(after))
 
 
-@dataclass(frozen=True)
-class Place:
-    """Account, region and partition of the AWS provider in use.
-
-    Attributes:
-        account: the account's twelve digits.
-        partition: `aws`, `aws-cn`, `aws-us-gov`.
-        region: `eu-west-1`.
-        domain: the end of AWS's host names.
-    """
-
-    account: pulumi.Output[str]
-    partition: pulumi.Output[str]
-    region: pulumi.Output[str]
-    domain: pulumi.Output[str]
-
-    @classmethod
-    def of(cls, parent: pulumi.Resource) -> Place:
-        """Asks the provider that `parent` hands on to its children."""
-        opts = pulumi.InvokeOutputOptions(parent=parent)
-        partition = aws.get_partition_output(opts=opts)
-        return cls(
-            aws.get_caller_identity_output(opts=opts).account_id,
-            partition.partition,
-            aws.get_region_output(opts=opts).region,
-            partition.dns_suffix,
-        )
+class Place(Surroundings):
+    """Account, region and partition of the AWS provider in use, and what AWS itself has there."""
 
     def managed_policy(self, name: str) -> pulumi.Output[str]:
         """ARN of a policy of AWS's own."""

@@ -18,7 +18,7 @@ from sixways.cloud.sagemaker.args import (
 from sixways.cloud.sagemaker.defaults import interface_endpoints
 from sixways.cloud.sagemaker.deployment import deployment_config
 from sixways.cloud.sagemaker.network import create_network
-from sixways.cloud.sagemaker.surroundings import Surroundings
+from sixways.cloud.surroundings import Surroundings
 from sixways.endpoint import bundle_digest
 
 BUNDLE = {"name": "minilm", "uri": "s3://shop/b/", "digest": f"sha256:{'b' * 64}"}

@@ -1,8 +1,9 @@
-"""Where the endpoint is: the account, region and partition of the AWS provider in use."""
+"""Where a component is: the account, region and partition of the AWS provider in use."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import pulumi
 import pulumi_aws as aws
@@ -25,7 +26,7 @@ class Surroundings:
     domain: pulumi.Output[str]
 
     @classmethod
-    def of(cls, parent: pulumi.Resource) -> Surroundings:
+    def of(cls, parent: pulumi.Resource) -> Self:
         """Asks the provider that `parent` hands on to its children."""
         opts = pulumi.InvokeOutputOptions(parent=parent)
         partition = aws.get_partition_output(opts=opts)
