@@ -1,0 +1,54 @@
+"""What the plugin's resources on a host share: the inputs that reach it, and the way there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from sixways.plugin.resource import Values
+from sixways.plugin.values import UNKNOWN, is_unknown
+from sixways_bundle import MissingExtra, Problem
+
+if TYPE_CHECKING:
+    from sixways.server.ssh import Remote
+
+ACCESS = ("address", "port", "user", "hostKey", "privateKey")
+"""The inputs of every resource on a host. `address` is what the host is: another is another one."""
+ACCESS_DEFAULTS: Values = {"port": 22, "user": "root"}
+SECRETS = frozenset({"privateKey"})
+
+
+def check_access(inputs: Values) -> list[Problem]:
+    """What is wrong with the inputs that reach a host; the component checks their forms too."""
+    problems = []
+    for field in ("address", "hostKey", "user"):
+        value = inputs.get(field)
+        if value is not UNKNOWN and not (isinstance(value, str) and value):
+            problems.append(Problem(field, str(value or ""), "a text", f"give the host's {field}"))
+    port = inputs.get("port")
+    whole = isinstance(port, int) and not isinstance(port, bool)
+    if port is not UNKNOWN and not (whole and 1 <= int(str(port)) <= 65535):
+        problems.append(Problem("port", str(port), "a whole number from 1 to 65535", "e.g. 22"))
+    return problems
+
+
+def reachable(inputs: Values) -> bool:
+    """Whether all that reaches the host is known: a preview may then look at it."""
+    return not is_unknown([inputs[name] for name in ACCESS if name in inputs])
+
+
+@contextlib.contextmanager
+def host(values: Values) -> Iterator[Remote]:
+    """A connection to the host of these inputs, or of this state.
+
+    Raises:
+        HostError: it cannot be reached.
+        MissingExtra: the ssh library is not installed.
+    """
+    try:
+        from sixways.server.ssh import Access, connected
+    except ImportError:
+        raise MissingExtra("a host over ssh", "ssh") from None
+    with connected(Access.of(values)) as remote:
+        yield remote
