@@ -42,8 +42,8 @@ class PlanArgs(TypedDict):
     requests_per_second: NotRequired[pulumi.Input[float]]
     """Steady rate of one key, above 0. Beyond it and the burst: 429 with Retry-After."""
     burst: NotRequired[pulumi.Input[int]]
-    """Requests of one key that may come at once. At least `requests_per_second`, rounded up; default:
-    twice that."""
+    """Requests of one key that may come at once. At least `requests_per_second`, rounded up.
+    Default: twice that."""
     quota: NotRequired[pulumi.Input[int]]
     """Requests of one key in a `quota_period`."""
     quota_period: NotRequired[pulumi.Input[str]]
@@ -62,8 +62,8 @@ class KeyArgs(TypedDict):
     key: NotRequired[pulumi.Input[str]]
     """The key, a secret, at least 20 printable ASCII characters. Default: a random one."""
     previous_key: NotRequired[pulumi.Input[str]]
-    """A key that stays valid beside `key`, a secret: a rotation sets it to the old one, and takes it
-    away when every caller has the new one."""
+    """A key that stays valid beside `key`, a secret: a rotation sets it to the old one, and takes
+    it away when every caller has the new one."""
 
 
 class RouteArgs(TypedDict):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from sixways.plugin.resource import Values
 from sixways.plugin.values import UNKNOWN, is_unknown
-from sixways_bundle import MissingExtra, Problem
+from sixways_bundle import Problem
+from sixways_bundle.errors import MissingExtra
 
 if TYPE_CHECKING:
     from sixways.server.ssh import Remote
