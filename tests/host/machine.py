@@ -230,7 +230,8 @@ class Machine:
         return int(children.split()[0])
 
     def _sshd_answers(self) -> bool:
-        assert self.nspawn is not None and self.nspawn.poll() is None, "systemd-nspawn ended"
+        assert self.nspawn is not None
+        assert self.nspawn.poll() is None, "systemd-nspawn ended"
         try:
             with socket.create_connection((self.address, 22), 1) as link:
                 return link.recv(4) == b"SSH-"

@@ -17,6 +17,14 @@ def _access(made: Machine, user: str = "root") -> Access:
     return Access(**made.access(user))  # type: ignore[arg-type]
 
 
+def _answers(made: Machine, port: int) -> bool:
+    try:
+        socket.create_connection((made.address, port), 2).close()
+    except OSError:
+        return False
+    return True
+
+
 def test_machines_reach_each_other_and_can_lose_power(tmp_path: Path) -> None:
     with own_machine(tmp_path / "a") as first, own_machine(tmp_path / "b") as second:
         for user in ("root", "deploy"):
@@ -34,16 +42,13 @@ def test_machines_reach_each_other_and_can_lose_power(tmp_path: Path) -> None:
         assert second.address in first.read("/var/log/nginx/access.log")
 
         first.unplug()
-        with pytest.raises(OSError), socket.create_connection((first.address, 80), 1):
-            pass
+        assert not _answers(first, 80)
         first.plug()
-        with socket.create_connection((first.address, 80), 5):
-            pass
+        assert _answers(first, 80)
 
         first.write("/root/kept", "")
         first.kill()
-        with pytest.raises(OSError), socket.create_connection((first.address, 22), 1):
-            pass
+        assert not _answers(first, 22)
         first.start()
         with connected(_access(first)) as remote:
             assert remote.exists("/root/kept")
