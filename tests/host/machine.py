@@ -284,7 +284,10 @@ def own_machine(
         before: called before it boots, to put files there.
     """
     with machine(folder, OWN, systemd=systemd) as made:
-        made.write("/etc/hostname", f"{made.address.replace('.', '-')}\n")
+        name = made.address.replace(".", "-")
+        made.write("/etc/hostname", f"{name}\n")
+        # Without it sudo waits for the name's address, now and then for 5 s.
+        made.write("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
         made.write("/etc/pip.conf", _pip_settings())
         _make_key(made.root / _HOST_KEY.lstrip("/"))
         _make_key(folder / "login_key")
