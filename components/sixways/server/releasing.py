@@ -271,7 +271,7 @@ def remove(remote: Remote, kind: str) -> None:
         *(layout.INCOMING, layout.KEYS, live),
     )
     remote.run("rmdir", "--ignore-fail-on-non-empty", layout.HOME, layout.STATE,
-               layout.LOGS, layout.ETC, check=False)  # fmt: skip
+               layout.LOGS, layout.ETC, "/run/sixways", check=False)  # fmt: skip
 
 
 def _status(
