@@ -13,6 +13,7 @@ from pulumi.provider.experimental import provider as p
 from sixways.plugin.api_key import ApiKeyResource
 from sixways.plugin.bundle import BundleResource
 from sixways.plugin.bundle_upload import BundleUploadResource
+from sixways.plugin.host import HostResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
 from sixways.plugin.resource import Call, PartlyMade, Resource, Severity
 from sixways.plugin.values import plain, wrap
@@ -26,6 +27,7 @@ RESOURCES: tuple[type[Resource], ...] = (
     ApiKeyResource,
     BundleResource,
     BundleUploadResource,
+    HostResource,
     LocalEndpointResource,
 )
 
