@@ -191,7 +191,7 @@ def test_rules_that_close_the_way_are_taken_back(made: Machine) -> None:
         ground.save(remote, ground.Mark(owner="shop/test", address=made.address))
         # Whoever applies them is not in these networks: `require_way` would have said so.
         wanted = Firewall.of({"firewall": {"allowSshFrom": ["192.0.2.0/24"]}}, facts)
-        with pytest.raises(HostError, match="closed the way to root@.*, and was taken back"):
+        with pytest.raises(HostError, match=r"closed the way to root@.*, and was taken back"):
             firewall.apply(remote, wanted, lambda _: None)
         assert remote.run("nft", "list", "tables").stdout.count("sixways") == 0
 

@@ -209,16 +209,13 @@ def _foreseen(call: Call, inputs: Values) -> Values:
     if is_unknown(inputs):
         return outputs
     from sixways.server.facts import gather
-    from sixways.server.ssh import HostError
+    from sixways.server.ssh import ConnectionLost
 
     try:
         with host(inputs) as remote:
             facts = gather(remote)
             _require(remote, facts, inputs)
-    except HostError as error:
-        if not any(problem.field == "address" for problem in error.problems):
-            raise
-        # It may be made by this very update.
+    except ConnectionLost as error:  # it may be made by this very update
         call.log("warning", f"not looked at yet: {error.message}.", False)
         return outputs
     found = facts.outputs()

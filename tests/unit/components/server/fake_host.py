@@ -85,9 +85,11 @@ class FakeHost(Remote):
     ran: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     before_run: Callable[[str], None] = lambda _: None
-    access: Access = Access(address="10.0.0.2", host_key="ssh-ed25519 AAAA")
+    access: Access = field(
+        default_factory=lambda: Access(address="10.0.0.2", host_key="ssh-ed25519 AAAA")
+    )
 
-    def run(self, *command: str, check: bool = True, **_: object) -> Done:  # type: ignore[override]
+    def run(self, *command: str, check: bool = True, **_: object) -> Done:
         # A script goes by the name that it is given: `sh facts …`.
         line = " ".join(("sh", *command[3:]) if command[:2] == ("sh", "-c") else command)
         self.before_run(line)
@@ -107,7 +109,7 @@ class FakeHost(Remote):
     def read(self, path: str) -> bytes | None:
         return self.files.get(path)
 
-    def write(self, path: str, data: bytes | str, **_: object) -> bool:  # type: ignore[override]
+    def write(self, path: str, data: bytes | str, **_: object) -> bool:
         self.run("write", path)
         self.files[path] = data.encode() if isinstance(data, str) else data
         return True

@@ -70,7 +70,7 @@ def test_every_bad_input_is_named_at_once(call: Call) -> None:
 
 
 def test_what_is_not_known_yet_is_passed_over(call: Call) -> None:
-    given = {name: UNKNOWN for name in (*GIVEN, "packages", "supervisor", "acme")}
+    given = dict.fromkeys((*GIVEN, "packages", "supervisor", "acme"), UNKNOWN)
     _, found = HOST.check(call, {**given, "firewall": {"fleet": [UNKNOWN]}})
     assert found == []
 
@@ -143,7 +143,7 @@ def test_a_failed_create_leaves_what_another_update_made(call: Call, fake: FakeH
 def test_a_host_of_another_stack_is_refused_and_left(call: Call, fake: FakeHost) -> None:
     fake.files[layout.OWNER] = b'{"owner": "shop/dev", "address": "10.0.0.2"}'
     for preview in (True, False):
-        with pytest.raises(HostError, match="owner: 'shop/prod' .*shop/dev, whose host it is"):
+        with pytest.raises(HostError, match=r"owner: 'shop/prod' .*shop/dev, whose host it is"):
             HOST.create(call, checked(call), preview=preview)
     HOST.delete(call, "10.0.0.2", checked(call))
     assert layout.OWNER in fake.files
