@@ -162,7 +162,7 @@ def test_bad_inputs_are_named_and_change_nothing(made: Machine, program: Program
     program.refuses("cannot become root", "NOPASSWD")
     program.args(made, firewall={"allow_ssh_from": ["192.0.2.0/24"]})
     program.refuses("firewall.allowSshFrom", f"networks that hold {made.gateway}")
-    program.args(made, firewall={"ports": [0], "fleet": ["web2"], "open": True}, packages=["a;b"])
+    program.args(made, firewall={"ports": [0], "fleet": ["web:2"], "open": True}, packages=["a;b"])
     program.refuses("firewall.ports[0]", "firewall.fleet[0]", "firewall.open", "packages[0]")
     program.args(made, packages=["no-such-package-anywhere"])
     program.refuses("no-such-package-anywhere", "Correct `packages`", preview=False)
@@ -190,7 +190,7 @@ def test_rules_that_close_the_way_are_taken_back(made: Machine) -> None:
         facts = gather(remote)
         ground.save(remote, ground.Mark(owner="shop/test", address=made.address))
         # Whoever applies them is not in these networks: `require_way` would have said so.
-        wanted = Firewall.of({"firewall": {"allowSshFrom": ["192.0.2.0/24"]}}, facts)
+        wanted = Firewall.of({"firewall": {"allowSshFrom": ["192.0.2.0/24"]}}, facts, lambda _: [])
         with pytest.raises(HostError, match=r"closed the way to root@.*, and was taken back"):
             firewall.apply(remote, wanted, lambda _: None)
         assert remote.run("nft", "list", "tables").stdout.count("sixways") == 0
