@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 
 UNIT = "sixways-server@.service"
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -29,9 +29,13 @@ _WORD = re.compile(r"[A-Za-z0-9@%+=:,./_~*\[\]-]+")
 
 @cache
 def template(package: str, folder: str, name: str) -> Template:
-    """A template of a package's folder; a name that is not given is an error, not nothing."""
+    """A template of a package's folder; a name that is not given is an error, not nothing.
+
+    It may import those of this package, such as `nginx.j2`.
+    """
+    loaders = [PackageLoader(package, folder), PackageLoader(__package__, "files")]
     environment = Environment(
-        loader=PackageLoader(package, folder),
+        loader=ChoiceLoader(loaders),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
