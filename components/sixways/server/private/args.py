@@ -36,8 +36,8 @@ class ServerPackagesArgs(TypedDict):
     version: NotRequired[pulumi.Input[str]]
     """Version of sixways. Default: the version of this package."""
     extras: NotRequired[pulumi.Input[list[pulumi.Input[str]]]]
-    """Its extras: the engines that the bundles want. Default: `["server"]`; `gpu` adds what a GPU
-    does to the metrics."""
+    """Its extras beside `server`: `gpu` for what a GPU does in the metrics, `otel` for traces,
+    `torch` or `litert` for bundles that want these engines. Default: none."""
     index_url: NotRequired[pulumi.Input[str]]
     """Package index that the hosts reach. Default: PyPI; none with `wheelhouse`."""
     wheelhouse: NotRequired[pulumi.Input[str]]
@@ -86,6 +86,8 @@ class ServerSettingsArgs(TypedDict):
     """Longest time of a request; then 504. Default: 600."""
     drain_seconds: NotRequired[pulumi.Input[float]]
     """Longest time that requests may take to end when the server must stop. Default: 30."""
+    max_inputs: NotRequired[pulumi.Input[int]]
+    """Texts that one request of embeddings may hold. Default: 2048."""
     queue_limit: NotRequired[pulumi.Input[int]]
     """Inputs of an encoder that may wait or be computed; over it 429. Default: 2048."""
     queue_seconds: NotRequired[pulumi.Input[float]]
@@ -94,6 +96,10 @@ class ServerSettingsArgs(TypedDict):
     cache_gb: NotRequired[pulumi.Input[float]]
     """Memory for keys and values of a language model in one worker, in 10^9 bytes. Default: a
     quarter of what is free, at most 4, divided among the workers."""
+    console: NotRequired[pulumi.Input[bool]]
+    """Whether `/` shows the console page. Default: true."""
+    graphql: NotRequired[pulumi.Input[bool]]
+    """Whether `/graphql` is served; needs the extra `graphql`. Default: false."""
 
 
 class ServerLimitsArgs(TypedDict):

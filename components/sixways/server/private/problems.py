@@ -41,7 +41,7 @@ _DOMAIN = re.compile(
     r"(?=.{1,253}$)(\*\.)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
 )
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
-_MEMORY = re.compile(r"[1-9]\d*(\.\d+)?[KMGT]?|[1-9]\d?%|100%")
+_MEMORY = re.compile(r"[1-9]\d*[KMGT]?|[1-9]\d?%|100%")
 _QUOTA = re.compile(r"[1-9]\d*%")
 _WAYS_TO_TLS = "certificate with certificate_key, acme, or self_signed"
 
@@ -194,6 +194,7 @@ def _check_server(checks: Checks, args: PrivateServerArgs) -> None:
             ("threads", 1, 1024, True),
             ("request_seconds", 1, 86400, False),
             ("drain_seconds", 0, 3600, False),
+            ("max_inputs", 1, 1e6, True),
             ("queue_limit", 1, 1e6, True),
             ("queue_seconds", 0.001, 3600, False),
             ("cache_gb", 0.001, 1e5, False),
@@ -214,6 +215,11 @@ def _check_server(checks: Checks, args: PrivateServerArgs) -> None:
     checks.number("keep", args.get("keep"), 0, 20, whole=True)
     checks.number("ready_seconds", args.get("ready_seconds"), 1, 3600, whole=True)
     checks.one_of("supervisor", args.get("supervisor"), ("systemd", "supervisord"))
+    if args.get("supervisor") == "supervisord":
+        for field in ("memory_max", "cpu_quota"):
+            if args.get(field) is not None:
+                checks.add(field, str(args.get(field)), "nothing with supervisord, which knows no "
+                           "such limit", "leave it out, or limit the host")  # fmt: skip
     packages: Any = args.get("system_packages")
     if isinstance(packages, list):
         _each(checks, "system_packages", packages, _PACKAGE, "a package of the distribution")
