@@ -14,6 +14,7 @@ from sixways.plugin.api_key import ApiKeyResource
 from sixways.plugin.bundle import BundleResource
 from sixways.plugin.bundle_upload import BundleUploadResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
+from sixways.plugin.release import ReleaseResource
 from sixways.plugin.resource import Call, PartlyMade, Resource, Severity
 from sixways.plugin.values import plain, wrap
 from sixways_bundle import BundleError, Problem
@@ -27,6 +28,7 @@ RESOURCES: tuple[type[Resource], ...] = (
     BundleResource,
     BundleUploadResource,
     LocalEndpointResource,
+    ReleaseResource,
 )
 
 
