@@ -45,14 +45,24 @@ def template(package: str, folder: str, name: str) -> Template:
     return environment.get_template(f"{name}.j2")
 
 
-def _words(**values: str | Sequence[str]) -> None:
+def check_words(**values: str | Sequence[str]) -> None:
+    """Nothing in these values ends the setting that they stand in.
+
+    Raises:
+        ValueError: one would; names its field.
+    """
     for field, value in values.items():
         for word in [value] if isinstance(value, str) else value:
             if not _WORD.fullmatch(word):
                 raise ValueError(f"{field}: {word!r} holds what would end the setting")
 
 
-def _networks(field: str, values: Sequence[str]) -> None:
+def check_networks(field: str, values: Sequence[str]) -> None:
+    """Each is an address or a network.
+
+    Raises:
+        ValueError: one is none; names the field.
+    """
     for value in values:
         try:
             ipaddress.ip_network(value)
@@ -97,8 +107,8 @@ class Unit:
     def __post_init__(self) -> None:
         given = {"log_file": self.log_file, "memory_max": self.memory_max,
                  "cpu_quota": self.cpu_quota}  # fmt: skip
-        _words(python=self.python, config=self.config, user=self.user)
-        _words(**{name: value for name, value in given.items() if value is not None})
+        check_words(python=self.python, config=self.config, user=self.user)
+        check_words(**{name: value for name, value in given.items() if value is not None})
 
     def render(self) -> str:
         """The unit's text."""
@@ -150,7 +160,7 @@ class Site:
     error_log: str = "/var/log/nginx/sixways.error.log"
 
     def __post_init__(self) -> None:
-        _words(
+        check_words(
             certificate=self.certificate,
             certificate_key=self.certificate_key,
             server_names=self.server_names,
@@ -158,8 +168,8 @@ class Site:
             access_log=self.access_log,
             error_log=self.error_log,
         )
-        _networks("trusted_proxies", self.trusted_proxies)
-        _networks("metrics_from", self.metrics_from)
+        check_networks("trusted_proxies", self.trusted_proxies)
+        check_networks("metrics_from", self.metrics_from)
         if not (self.upstreams and self.server_names):
             raise ValueError("upstreams and server_names: at least one of each")
 
