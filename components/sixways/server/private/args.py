@@ -39,7 +39,8 @@ class ServerPackagesArgs(TypedDict):
     """Its extras beside `server`: `gpu` for what a GPU does in the metrics, `otel` for traces,
     `torch` or `litert` for bundles that want these engines. Default: none."""
     index_url: NotRequired[pulumi.Input[str]]
-    """Package index that the hosts reach. Default: PyPI; none with `wheelhouse`."""
+    """Package index that the hosts reach; a secret, since it may hold a password. Default: that of
+    the hosts' pip, PyPI unless their `/etc/pip.conf` says otherwise; none with `wheelhouse`."""
     wheelhouse: NotRequired[pulumi.Input[str]]
     """A folder of wheels on the machine that runs the update, for hosts that reach no index: it is
     sent to them, and nothing else is asked. Default: none."""

@@ -165,11 +165,8 @@ def _check_packages(checks: Checks, packages: Any) -> None:
     if isinstance(extras, list):
         _each(checks, "packages.extras", extras, _EXTRA, "an extra of sixways, e.g. server")
     index = packages.get("index_url")
-    if isinstance(index, str) and "@" in index.removeprefix("https://").partition("/")[0]:
-        checks.add("packages.index_url", "(not shown)", "an address without a name and password",
-                   "put them into /etc/pip.conf of the hosts, or use wheelhouse")  # fmt: skip
-    else:
-        checks.matches("packages.index_url", index, _HTTPS, "an https:// address of an index")
+    if isinstance(index, str) and not _HTTPS.fullmatch(index):
+        checks.add("packages.index_url", "(not shown)", "an https:// address of an index")
     if index is not None and packages.get("wheelhouse") is not None:
         checks.add("packages.wheelhouse", str(packages["wheelhouse"]), "nothing beside index_url",
                    "remove one of them")  # fmt: skip

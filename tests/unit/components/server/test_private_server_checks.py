@@ -74,7 +74,7 @@ async def test_good_inputs_are_accepted(changes: dict[str, Any]) -> None:
          ["tls.certificate", "tls.certificate_key"]),
         ({"tls": {"acme": {"email": "me", "agree_tos": False}}},
          ["tls.acme.email", "tls.acme.agree_tos", "tls.acme.domains"]),
-        ({"packages": {"index_url": "https://me:hush@pypi.example.com", "wheelhouse": "w"}},
+        ({"packages": {"index_url": "http://me:hush@pypi.example.com", "wheelhouse": "w"}},
          ["packages.index_url", "packages.wheelhouse"]),
         ({"api_key": "hush"}, ["api_key"]),
         ({"server": {"workers": 0, "thread": 1}}, ["server.thread", "server.workers"]),
