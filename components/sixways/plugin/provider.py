@@ -16,6 +16,7 @@ from sixways.plugin.bundle_upload import BundleUploadResource
 from sixways.plugin.certificate import SelfSignedCertificateResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
 from sixways.plugin.resource import Call, PartlyMade, Resource, Severity
+from sixways.plugin.site import SiteResource
 from sixways.plugin.values import plain, wrap
 from sixways_bundle import BundleError, Problem
 
@@ -29,6 +30,7 @@ RESOURCES: tuple[type[Resource], ...] = (
     BundleUploadResource,
     LocalEndpointResource,
     SelfSignedCertificateResource,
+    SiteResource,
 )
 
 
