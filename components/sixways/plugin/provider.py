@@ -17,6 +17,7 @@ from sixways.plugin.certificate import SelfSignedCertificateResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
 from sixways.plugin.release import ReleaseResource
 from sixways.plugin.resource import Call, PartlyMade, Resource, Severity
+from sixways.plugin.site import SiteResource
 from sixways.plugin.values import plain, wrap
 from sixways_bundle import BundleError, Problem
 
@@ -31,6 +32,7 @@ RESOURCES: tuple[type[Resource], ...] = (
     LocalEndpointResource,
     ReleaseResource,
     SelfSignedCertificateResource,
+    SiteResource,
 )
 
 
