@@ -1,5 +1,6 @@
 """`PrivateServer`: bundles served by hosts of your own, over ssh."""
 
+import contextlib
 import ipaddress
 from typing import Any, cast
 
@@ -226,7 +227,7 @@ class PrivateServer(pulumi.ComponentResource):
         self, host: ServerHostArgs, made: Host, tls: dict[str, Any], release: Release
     ) -> Site:
         args: Any = self._args
-        further = ("server_names", "port", "redirect_http", "metrics_from", "trusted_proxies")
+        further = ("server_names", "https_port", "redirect_http", "metrics_from", "trusted_proxies")
         seconds = {k: v for k, v in self._settings.items() if k == "request_seconds"}
         return Site(
             f"{self._name}-{host['name']}-site",
@@ -242,7 +243,7 @@ class PrivateServer(pulumi.ComponentResource):
         )
 
     def _url(self, name: pulumi.Input[str]) -> pulumi.Output[str]:
-        return pulumi.Output.all(name, self._args.get("port", 443)).apply(
+        return pulumi.Output.all(name, self._args.get("https_port", 443)).apply(
             lambda both: _https(str(both[0]), int(both[1]))
         )
 
@@ -263,8 +264,6 @@ def _once(names: list[str]) -> list[str]:
 
 
 def _https(name: str, port: int) -> str:
-    try:
+    with contextlib.suppress(ValueError):
         name = f"[{name}]" if ipaddress.ip_address(name).version == 6 else name
-    except ValueError:
-        pass
     return f"https://{name}" if port == 443 else f"https://{name}:{port}"

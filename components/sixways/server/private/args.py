@@ -175,7 +175,7 @@ class PrivateServerArgs(TypedDict):
     firewall: NotRequired[ServerFirewallArgs]
     """Rules of nftables that leave open ssh, https and what the hosts need of each other. Default:
     none are made."""
-    port: NotRequired[pulumi.Input[int]]
+    https_port: NotRequired[pulumi.Input[int]]
     """TCP port that callers use. Default: 443."""
     redirect_http: NotRequired[pulumi.Input[bool]]
     """Whether port 80 leads to https. Default: true."""

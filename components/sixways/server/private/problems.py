@@ -7,7 +7,7 @@ from typing import Any
 
 import pulumi
 
-from sixways.checks import Checks, is_plain
+from sixways.checks import Checks, is_number, is_plain
 from sixways.observability.slo import check_slo
 from sixways.plugin.api_key import KEY
 from sixways.server.args import check_access
@@ -197,6 +197,10 @@ def _check_server(checks: Checks, args: PrivateServerArgs) -> None:
             ("cache_gb", 0.001, 1e5, False),
         ):
             checks.number(f"server.{field}", server.get(field), least, most, whole=whole)
+        inputs, most = server.get("max_inputs", 2048), server.get("queue_limit", 2048)
+        if is_number(inputs) and is_number(most) and inputs > most:
+            checks.add("server.max_inputs", str(inputs), f"at most queue_limit {most}",
+                       "lower it, or raise queue_limit")  # fmt: skip
     limits: Any = args.get("limits")
     if isinstance(limits, Mapping):
         checks.known(limits, ServerLimitsArgs, "limits.")
@@ -230,12 +234,13 @@ def _check_front(checks: Checks, args: PrivateServerArgs) -> None:
     for index, name in enumerate(names if isinstance(names, list) else ()):
         if isinstance(name, str) and name != "_" and not _is_address(name):
             checks.matches(f"server_names[{index}]", name, _DOMAIN, "a domain name")
-    checks.number("port", args.get("port"), 1, 65535, whole=True)
+    checks.number("https_port", args.get("https_port"), 1, 65535, whole=True)
     hosts: Any = args.get("hosts")
     of_ssh = {host.get("port", 22) for host in hosts if isinstance(host, Mapping)} if isinstance(
         hosts, list) else set()  # fmt: skip
-    if args.get("port") in (80, FLEET_PORT, *PORTS.values(), *of_ssh):
-        checks.add("port", str(args.get("port")), "a port that nothing of the host uses: not ssh's,"
+    if args.get("https_port") in (80, FLEET_PORT, *PORTS.values(), *of_ssh):
+        checks.add("https_port", str(args.get("https_port")),
+                   "a port that nothing of the host uses: not ssh's,"
                    f" 80, {', '.join(map(str, sorted((FLEET_PORT, *PORTS.values()))))}",
                    "443 is the default")  # fmt: skip
     _check_networks(checks, "metrics_from", args.get("metrics_from"))
