@@ -12,7 +12,7 @@ from sixways.endpoint import bundle_digest
 from sixways.plugin.api_key import sha256
 from sixways.server.args import AccessArgs
 from sixways.server.certificate import SelfSignedCertificate
-from sixways.server.host import Host
+from sixways.server.host import Host, HostArgs
 from sixways.server.private.args import (
     PrivateServerArgs,
     ServerAcmeArgs,
@@ -26,8 +26,8 @@ from sixways.server.private.args import (
     ServerTlsArgs,
 )
 from sixways.server.private.problems import problems
-from sixways.server.release import Release
-from sixways.server.site import Site
+from sixways.server.release import Release, ReleaseArgs
+from sixways.server.site import Site, SiteArgs
 
 __all__ = [
     "PrivateServer",
@@ -152,7 +152,7 @@ class PrivateServer(pulumi.ComponentResource):
             own = [args["domain"]] if "domain" in args else []
             made = SelfSignedCertificate(
                 f"{self._name}-certificate",
-                {"names": pulumi.Output.all(*own, *addresses).apply(_once)},
+                {"names": cast(Any, pulumi.Output.all(*own, *addresses).apply(_once))},
                 opts=self._opts,
             )
             certificate, key = made.certificate, made.private_key
@@ -177,23 +177,29 @@ class PrivateServer(pulumi.ComponentResource):
         args: Any = self._args
         further: dict[str, Any] = {}
         if "firewall" in args:
-            peers = [other["address"] for other in args["hosts"] if other is not host]
-            further["firewall"] = {**_given(args["firewall"]), "fleet": peers}
+            further["firewall"] = self._firewall(host)
         if "system_packages" in args:
             further["packages"] = args["system_packages"]
         if "supervisor" in args:
             further["supervisor"] = args["supervisor"]
-        return Host(
-            f"{self._name}-{host['name']}",
-            {
-                **_access(host),
-                **further,
-                "owner": f"{pulumi.get_project()}/{pulumi.get_stack()}/{self._name}",
-                "acme": bool(args["tls"].get("acme")),
-                "node_exporter": "monitoring" in args,
-            },
-            opts=self._opts,
-        )
+        inputs = {
+            **_access(host),
+            **further,
+            "owner": f"{pulumi.get_project()}/{pulumi.get_stack()}/{self._name}",
+            "acme": bool(args["tls"].get("acme")),
+            "node_exporter": "monitoring" in args,
+        }
+        return Host(f"{self._name}-{host['name']}", cast(HostArgs, inputs), opts=self._opts)
+
+    def _firewall(self, host: ServerHostArgs) -> dict[str, Any]:
+        args: Any = self._args
+        rules = _given(args["firewall"])
+        ports = [*rules.get("ports", [])]
+        if args.get("redirect_http", True) is not False or args["tls"].get("acme"):
+            ports.append(80)
+        port = {"https_port": args["https_port"]} if "https_port" in args else {}
+        peers = [other["address"] for other in args["hosts"] if other is not host]
+        return {**rules, **port, "ports": ports, "fleet": peers}
 
     def _release(
         self,
@@ -207,19 +213,20 @@ class PrivateServer(pulumi.ComponentResource):
         if "max_body_bytes" in self._limits:
             server["max_body_bytes"] = self._limits["max_body_bytes"]
         further = ("memory_max", "cpu_quota", "keep", "ready_seconds", "supervisor")
+        inputs = {
+            **_access(host),
+            **_given(args.get("packages")),
+            **{field: args[field] for field in further if field in args},
+            "models": args["models"],
+            "keys": hashes,
+            "server": server,
+            "python": made.python,
+            "systemd_version": made.systemd_version,
+            "gpu": made.gpus.apply(bool),
+        }
         return Release(
             f"{self._name}-{host['name']}-release",
-            {
-                **_access(host),
-                **_given(args.get("packages")),
-                **{field: args[field] for field in further if field in args},
-                "models": args["models"],
-                "keys": hashes,
-                "server": server,
-                "python": made.facts["python"],
-                "systemd_version": made.facts["systemdVersion"],
-                "gpu": made.facts["gpus"].apply(bool),
-            },
+            cast(ReleaseArgs, inputs),
             opts=pulumi.ResourceOptions(parent=self, depends_on=after),
         )
 
@@ -229,16 +236,17 @@ class PrivateServer(pulumi.ComponentResource):
         args: Any = self._args
         further = ("server_names", "https_port", "redirect_http", "metrics_from", "trusted_proxies")
         seconds = {k: v for k, v in self._settings.items() if k == "request_seconds"}
+        inputs = {
+            **_access(host),
+            **{field: args[field] for field in further if field in args},
+            **self._limits,
+            **seconds,
+            **tls,
+            "nginx_version": made.nginx_version,
+        }
         return Site(
             f"{self._name}-{host['name']}-site",
-            {
-                **_access(host),
-                **{field: args[field] for field in further if field in args},
-                **self._limits,
-                **seconds,
-                **tls,
-                "nginx_version": made.facts["nginxVersion"],
-            },
+            cast(SiteArgs, inputs),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[release]),
         )
 
