@@ -26,6 +26,8 @@ _DEFAULTS: Values = {
 }  # fmt: skip
 _INPUTS = (*hosts.ACCESS, *_DEFAULTS, *NUMBERS, *(n for pair in PAIRS for n in pair), "acme",
            "requestSeconds", "nginxVersion")  # fmt: skip
+_RENDERED = (*_DEFAULTS, *NUMBERS, "requestSeconds", "nginxVersion")
+"""What the site's text is made of, besides whether there is a certificate."""
 _OUTPUTS = ("url", "notAfter", "status", "siteSha256", "startedNginx")
 _SERVING = "serving"
 _LIVE = layout.GREEN_IS_LIVE.rpartition("/")[0]
@@ -45,7 +47,7 @@ class SiteResource(Resource):
         problems = unexpected(inputs, _INPUTS) + hosts.check_access(checked)
         problems += check_values(checked)
         problems += check_certificates(checked)
-        if not problems and not is_unknown([checked.get(n) for n in (*_DEFAULTS, "nginxVersion")]):
+        if not problems and not is_unknown([checked[n] for n in _RENDERED if n in checked]):
             try:
                 _site(checked).render()
             except ValueError as error:
@@ -110,7 +112,7 @@ class SiteResource(Resource):
             acme.leave(remote)
             remote.remove(*_certificates())
             logs = (host_site.ACCESS_LOG, host_site.ERROR_LOG)
-            remote.run("sh", "-c", 'for log; do rm -f -- "$log" "$log".*; done', "rm", *logs)
+            remote.run("sh", "-c", 'for log; do rm -f -- "$log" "$log"[.-]*; done', "rm", *logs)
             _leave_folders(remote)
 
     def _apply(self, call: Call, inputs: Values, state: Values) -> Values:
