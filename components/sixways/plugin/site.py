@@ -122,6 +122,7 @@ class SiteResource(Resource):
             files, ports = _files(inputs), _ports(inputs)
             nginx.require_free(remote, ports)
             nginx.allow_by_selinux(remote, ports)
+            started = not nginx.runs(remote)
             try:
                 with nginx.put_back_on_error(
                     remote, [*_certificates(), layout.NGINX_SITE, acme.HOOK]
@@ -132,10 +133,9 @@ class SiteResource(Resource):
                         _prepare_acme(remote)
                     changed = nginx.put(remote, files)
                     nginx.check(remote)
-                    started = not nginx.runs(remote)
                     if started:
                         nginx.start(remote)
-                    elif changed or state.get("status") != _SERVING:
+                    elif changed or not _taken_up(state, inputs):
                         nginx.reload(remote)
                     nginx.wait_until_it_listens(remote, ports)
                     if "acme" in inputs:
@@ -143,6 +143,8 @@ class SiteResource(Resource):
             except BundleError:
                 if not state:
                     with contextlib.suppress(BundleError):
+                        if started:
+                            nginx.stop(remote)
                         remote.remove(host_site.CHALLENGES)
                         _leave_folders(remote)
                 raise
@@ -156,6 +158,12 @@ class SiteResource(Resource):
             "notAfter": _end(shown),
             "startedNginx": state.get("startedNginx", started),
         }
+
+
+def _taken_up(state: Values, inputs: Values) -> bool:
+    """Whether Nginx has surely read what these inputs say: the last update may have been cut."""
+    same = all(state.get(n) == inputs.get(n) for n in _INPUTS if n not in hosts.ACCESS)
+    return same and state.get("status") == _SERVING
 
 
 def _make_folders(remote: Remote) -> None:
