@@ -111,9 +111,8 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         own_machine(folder) as machine,
         Stack(project, private_pulumi(folder / "pulumi")) as stack,
     ):
-        # sudo asks for the machine's own name.
-        name = machine.read("/etc/hostname").strip()
-        machine.write("/etc/hosts", f"127.0.0.1 localhost {name}\n{machine.address} site.test\n")
+        names = machine.read("/etc/hosts")
+        machine.write("/etc/hosts", f"{names}{machine.address} site.test\n")
         for port in (layout.PORTS["blue"], 8443):
             machine.write(f"/root/{port}.py", _SERVER.replace("PORT", str(port)))
             machine.run("systemd-run", "-q", "python3", f"/root/{port}.py")

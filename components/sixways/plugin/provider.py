@@ -14,6 +14,7 @@ from sixways.plugin.api_key import ApiKeyResource
 from sixways.plugin.bundle import BundleResource
 from sixways.plugin.bundle_upload import BundleUploadResource
 from sixways.plugin.certificate import SelfSignedCertificateResource
+from sixways.plugin.host import HostResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
 from sixways.plugin.resource import Call, PartlyMade, Resource, Severity
 from sixways.plugin.site import SiteResource
@@ -28,6 +29,7 @@ RESOURCES: tuple[type[Resource], ...] = (
     ApiKeyResource,
     BundleResource,
     BundleUploadResource,
+    HostResource,
     LocalEndpointResource,
     SelfSignedCertificateResource,
     SiteResource,
