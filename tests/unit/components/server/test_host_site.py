@@ -87,6 +87,9 @@ class Host:
         self.folder, self.address = folder, address
         self.slots = {slot: _Server(f"{slot} of {address}") for slot in layout.SLOTS}
         self.port: int = site["port"]
+        self.http_port = free_port()
+        if "challenges" in site:
+            site["challenges"] = str(folder / site["challenges"])
         self.child: subprocess.Popen[bytes] | None = None
         for name in ("site", "fleet"):
             (folder / f"{name}.crt").write_text(certificate.certificate)
@@ -111,6 +114,7 @@ class Host:
         text = text.replace(layout.GREEN_IS_LIVE, str(self.folder / "green"))
         for slot, port in layout.PORTS.items():
             text = text.replace(f"127.0.0.1:{port} ", f"127.0.0.1:{self._address(slot)} ")
+        text = text.replace("listen 80;", f"listen {self.http_port};")
         text = re.sub(r"listen \[::\].*\n", "", text)  # not every test machine has IPv6
         (self.folder / "site.conf").write_text(text.replace("listen ", f"listen {self.address}:"))
 
@@ -339,6 +343,24 @@ def test_a_fleet_shares_the_requests_of_one_host(fleet: list[Host]) -> None:
     headers = answer.json()["headers"]
     assert headers["X-Request-Id"] == "mine-2"
     assert headers["X-Forwarded-For"] == "127.0.0.1"  # the caller's own, not what it says
+
+
+@needs_nginx
+def test_any_host_answers_an_acme_server_for_the_one_that_asked(tmp_path: Path) -> None:
+    addresses = ("127.0.0.2", "127.0.0.3")
+    with _hosts(tmp_path, *addresses, peers=addresses, challenges="acme") as (first, second):
+        answers = second.folder / "acme/.well-known/acme-challenge"
+        answers.mkdir(parents=True)
+        (answers / "token").write_text("the answer")
+        for host in (first, second):
+            url = f"http://{host.address}:{host.http_port}"
+            for path, status in (("token", 200), ("other", 404), ("../../../site.key", 400)):
+                seen = _curl("--path-as-is", f"{url}/.well-known/acme-challenge/{path}")
+                assert seen == f"1.1 {status}", path
+            answer = httpx.get(f"{url}/.well-known/acme-challenge/token")
+            assert answer.text == "the answer"
+            assert answer.headers["content-type"] == "text/plain"
+            assert httpx.get(f"{url}/v1/x").status_code == 404  # nothing else without TLS
 
 
 @needs_nginx
