@@ -270,7 +270,8 @@ def remove(remote: Remote, kind: str) -> None:
         *(layout.BUNDLES, layout.VENVS, layout.WHEELS, layout.SUPERVISOR, layout.RELEASES),
         *(layout.INCOMING, layout.KEYS, live),
     )
-    remote.run("rmdir", "--ignore-fail-on-non-empty", layout.HOME, layout.STATE, check=False)
+    remote.run("rmdir", "--ignore-fail-on-non-empty", layout.HOME, layout.STATE,
+               layout.LOGS, layout.ETC, check=False)  # fmt: skip
 
 
 def _status(
@@ -349,7 +350,7 @@ def _undo(
         try:
             with link as way:
                 supervisor = supervisor_of(release.supervisor, way)
-                log = supervisor.log(target, since, _LOG_LINES)
+                log = _last_words(supervisor.log(target, since, 20 * _LOG_LINES))
                 if back is not None:
                     slots.switch(way, back)
                 supervisor.remove(target)
@@ -364,6 +365,11 @@ def _undo(
             if not isinstance(error, ConnectionLost):
                 break
     return [f"(it could not be undone: {last.message})"], False
+
+
+def _last_words(lines: list[str]) -> list[str]:
+    """Without our own questions, which the server logs too."""
+    return [line for line in lines if '"route":"/readyz"' not in line][-_LOG_LINES:]
 
 
 def _failed(
