@@ -125,9 +125,7 @@ def render(
     }
 
 
-def _rows(
-    terms: Terms, seconds: float | str, errors: float | str, longest: str
-) -> Sequence[Row]:
+def _rows(terms: Terms, seconds: float | str, errors: float | str, longest: str) -> Sequence[Row]:
     return (
         Row("Objective", _objective(terms, seconds, errors, longest)),
         Row("Load", _load(terms.selector)),
@@ -230,14 +228,14 @@ def _machine(of: str) -> tuple[Panel, ...]:
         f"1 - sum by (instance) (rate({idle}[{_RATE}]))"
         f" / sum by (instance) (system_cpu_logical_count{{{of}}})"
     )
-    memory = (
-        f"1 - system_linux_memory_available_bytes{{{of}}} / system_memory_limit_bytes{{{of}}}"
-    )
+    memory = f"1 - system_linux_memory_available_bytes{{{of}}} / system_memory_limit_bytes{{{of}}}"
     free = (
         f'system_filesystem_usage_bytes{{{of}, system_filesystem_state="free"}}'
         f" / ignoring (system_filesystem_state) system_filesystem_limit_bytes{{{of}}}"
     )
-    disk = f"sum by (instance, disk_io_direction) (rate(system_disk_io_bytes_total{{{of}}}[{_RATE}]))"
+    disk = (
+        f"sum by (instance, disk_io_direction) (rate(system_disk_io_bytes_total{{{of}}}[{_RATE}]))"
+    )
     return (
         Panel("Servers that answer", "short",
               (Query(f"sum(up{{{of}}})", "answer"), Query(f"count(up{{{of}}})", "there are"))),

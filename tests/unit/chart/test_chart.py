@@ -338,7 +338,9 @@ def test_helm_fills_in_an_objective_as_python_does(tmp_path: Path, slo: Slo) -> 
         "errorRate": slo.error_rate, "windowMinutes": slo.window_minutes,
         "periodDays": slo.period_days,
     }  # fmt: skip
-    shown = render(tmp_path, {"monitoring": {**_EVERYTHING["monitoring"], "slo": values}}, crds=CRDS)
+    shown = render(
+        tmp_path, {"monitoring": {**_EVERYTHING["monitoring"], "slo": values}}, crds=CRDS
+    )
     of = 'namespace="shop", service="demo"'
     groups = rule_groups(Terms.of(slo, name="shop/demo", selector=of), machines=False)
     assert shown.one("PrometheusRule")["spec"] == {"groups": groups}
