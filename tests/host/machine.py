@@ -218,7 +218,8 @@ class Machine:
         what = [] if self.systemd else sshd
         self.nspawn = subprocess.Popen(
             ["systemd-nspawn", "-q", "-D", str(self.root), *how, "--register=no", "--keep-unit",
-             f"--network-namespace-path=/run/netns/{self.namespace}", "--console=pipe", *what],
+             f"--network-namespace-path=/run/netns/{self.namespace}", "--console=pipe",
+             "--capability=CAP_NET_ADMIN", *what],  # its network is its own, firewall included
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -285,7 +286,9 @@ def own_machine(
         before: called before it boots, to put files there.
     """
     with machine(folder, OWN, systemd=systemd) as made:
-        made.write("/etc/hostname", f"{made.address.replace('.', '-')}\n")
+        name = f"host-{made.address.replace('.', '-')}"
+        made.write("/etc/hostname", f"{name}\n")
+        made.write("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost\n")
         made.write("/etc/pip.conf", _pip_settings())
         _make_key(made.root / _HOST_KEY.lstrip("/"))
         _make_key(folder / "login_key")
