@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from pulumi.provider.experimental import provider as p
 
+from sixways.plugin import hosts
 from sixways.plugin.api_key import ApiKeyResource
 from sixways.plugin.bundle import BundleResource
 from sixways.plugin.bundle_upload import BundleUploadResource
@@ -142,6 +143,8 @@ class SixwaysProvider(p.Provider):
                 "this version of sixways has no such resource",
                 [Problem("type", token, ", ".join(self._resources), "upgrade sixways")],
             )
+        if token.startswith("sixways:server:"):
+            hosts.load()
         call = Call(
             urn,
             lambda severity, message, ephemeral: self._log(urn, severity, message, ephemeral),
