@@ -47,7 +47,8 @@ BASE = Path(
 """As a cloud hands it out."""
 OWN = BASE.with_name(f"{BASE.stem}-ssh.tar")
 """As somebody's own server is."""
-TOOLS = ("systemd-nspawn", "ip", "iptables", "nsenter", "tar", "ssh-keygen")
+TOOLS = ("systemd-nspawn", "ip", "iptables", "nsenter", "tar", "ssh-keygen",
+         "prometheus", "promtool")  # fmt: skip
 _HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 _USERS = {"root": "/root", "deploy": "/home/deploy", "guest": "/home/guest"}
 _USER_DATA = """[Unit]
