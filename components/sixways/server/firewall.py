@@ -263,11 +263,11 @@ def _networks(values: Sequence[str] | None) -> tuple[Network, ...] | None:
     return None if values is None else tuple(ipaddress.ip_network(value) for value in values)
 
 
-def _addresses(
-    values: Sequence[str], lookup: Callable[[str], list[str]]
-) -> tuple[Network, ...]:
+def _addresses(values: Sequence[str], lookup: Callable[[str], list[str]]) -> tuple[Network, ...]:
     found = [
-        address for value in values for address in ([value] if _is_network(value) else lookup(value))
+        address
+        for value in values
+        for address in ([value] if _is_network(value) else lookup(value))
     ]
     return _networks(list(dict.fromkeys(found))) or ()
 

@@ -53,7 +53,9 @@ def test_rules_that_lock_out_whoever_applies_them_are_refused() -> None:
     wanted = Firewall.of({"firewall": {"allowSshFrom": ["192.0.2.0/24"]}}, HERE, names)
     with pytest.raises(HostError, match=r"allowSshFrom: '192.0.2.0/24' .*10.0.0.9"):
         wanted.require_way(HERE, "root@web")
-    Firewall.of({"firewall": {"allowSshFrom": ["10.0.0.9"]}}, HERE, names).require_way(HERE, "root@web")
+    Firewall.of({"firewall": {"allowSshFrom": ["10.0.0.9"]}}, HERE, names).require_way(
+        HERE, "root@web"
+    )
 
 
 def test_a_second_firewall_is_refused() -> None:
@@ -68,14 +70,14 @@ def test_a_name_that_the_host_cannot_look_up_is_refused() -> None:
     host = FakeHost(answers={"getent ahosts web2": "10.0.0.4 STREAM web2\n10.0.0.4 DGRAM\n"})
     assert firewall.lookup(host)("web2") == ["10.0.0.4"]
     host.answers = {"getent": 2}
-    with pytest.raises(HostError, match="firewall.fleet: 'web2'"):
+    with pytest.raises(HostError, match=r"firewall\.fleet: 'web2'"):
         firewall.lookup(host)("web2")
 
 
 def test_every_bad_rule_is_named_at_once() -> None:
     found = problems(
-        {"allowSshFrom": [], "allowHttpsFrom": ["10.0.0.1/8"], "fleet": ["10.0.0.1/8"], "ports": [True],
-         "httpsPort": 70000, "open": 1}
+        {"allowSshFrom": [], "allowHttpsFrom": ["10.0.0.1/8"], "fleet": ["10.0.0.1/8"],
+         "ports": [True], "httpsPort": 70000, "open": 1}
     )  # fmt: skip
     assert [problem.field for problem in found] == [
         "firewall.open", "firewall.allowSshFrom", "firewall.allowHttpsFrom[0]", "firewall.fleet[0]",
