@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from sixways.plugin.resource import Values
@@ -39,6 +41,36 @@ def reachable(inputs: Values) -> bool:
     return not is_unknown([inputs[name] for name in ACCESS if name in inputs])
 
 
+_MODULES = ("ssh", "acme", "facts", "firewall", "ground", "host_site", "nginx", "packages",
+            "releasing")  # fmt: skip
+
+
+@functools.cache
+def load() -> None:
+    """Imports what works on a host, before the first call for one and not in its thread.
+
+    Calls run side by side: two that import the same libraries, each beginning elsewhere, would wait
+    for each other. Where a library is missing, the call that needs it says so.
+    """
+    with contextlib.suppress(ImportError):
+        for module in _MODULES:
+            import_module(f"sixways.server.{module}")
+        import_module("cryptography.x509")
+
+
+@contextlib.contextmanager
+def ssh_library() -> Iterator[None]:
+    """Around an import of what works on a host.
+
+    Raises:
+        MissingExtra: the ssh library is not installed.
+    """
+    try:
+        yield
+    except ImportError:
+        raise MissingExtra("a host over ssh", "ssh") from None
+
+
 @contextlib.contextmanager
 def host(values: Values) -> Iterator[Remote]:
     """A connection to the host of these inputs, or of this state.
@@ -47,9 +79,7 @@ def host(values: Values) -> Iterator[Remote]:
         HostError: it cannot be reached.
         MissingExtra: the ssh library is not installed.
     """
-    try:
+    with ssh_library():
         from sixways.server.ssh import Access, connected
-    except ImportError:
-        raise MissingExtra("a host over ssh", "ssh") from None
     with connected(Access.of(values)) as remote:
         yield remote

@@ -30,6 +30,10 @@ class HostError(BundleError):
     """Something could not be done on a host; the message names it."""
 
 
+class ConnectionLost(HostError):
+    """The connection broke in the middle of something: trying again may go on from there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """How a host is reached.
@@ -188,7 +192,7 @@ class Remote:
         try:
             return self._loop.run_until_complete(within())
         except (asyncssh.Error, ConnectionError) as error:
-            raise HostError(f"{self.access}: the connection broke: {error}") from None
+            raise ConnectionLost(f"{self.access}: the connection broke: {error}") from None
 
     async def _run(self, line: str, given: bytes, on_line: Callable[[str], None] | None) -> Done:
         async with self._link.create_process(
@@ -271,7 +275,7 @@ async def _connect(access: Access) -> asyncssh.SSHClientConnection:
             return False
 
     try:
-        trusted = asyncssh.import_public_key(access.host_key)
+        trusted = _host_key(access)
         options: dict[str, Any] = {}
         if access.private_key is not None:
             options["client_keys"] = [asyncssh.import_private_key(access.private_key)]
@@ -307,10 +311,21 @@ async def _connect(access: Access) -> asyncssh.SSHClientConnection:
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
         raise HostError(f"{access}: a key cannot be used: {error}") from None
     except (OSError, asyncssh.Error, TimeoutError) as error:
-        raise HostError(
+        raise ConnectionLost(
             f"{access} does not answer: {error or 'no answer'}",
             [Problem("address", f"{access.address}, port {access.port}", "a host whose sshd "
                      f"answers within {CONNECT_SECONDS:g} s", "correct it, or start the host")],
+        ) from None  # fmt: skip
+
+
+def _host_key(access: Access) -> asyncssh.SSHKey:
+    try:
+        return asyncssh.import_public_key(access.host_key)
+    except asyncssh.KeyImportError as error:
+        raise HostError(
+            f"{access}: its key cannot be used: {error}",
+            [Problem("hostKey", access.host_key, "a key as in /etc/ssh/ssh_host_ed25519_key.pub of "
+                     "the host", "copy the whole line")],
         ) from None  # fmt: skip
 
 
