@@ -163,12 +163,7 @@ def apply(remote: Remote, wanted: Firewall, on_step: Callable[[str], None]) -> N
     try:
         remote.run(_NFT, "-c", "-f", _TRIED)
         on_step(f"load the firewall's rules; they go after {ROLLBACK_SECONDS} s unless ssh works")
-        _stop_timer(remote)
-        remote.run(
-            "systemd-run", f"--unit={_ROLLBACK}", f"--on-active={ROLLBACK_SECONDS}", "--collect",
-            "--timer-property=AccuracySec=1s", "/bin/sh", "-c", _BACK,
-        )  # fmt: skip
-        remote.run(_NFT, "-f", _TRIED)
+        _load_for_a_while(remote, ROLLBACK_SECONDS)
         try:
             with connected(remote.access):
                 pass
@@ -218,6 +213,14 @@ def difference(remote: Remote, wanted: Firewall | None) -> str:
 
 def _service() -> str:
     return template(__package__, "files", SERVICE).render(nft=_NFT, rules=RULES)
+
+
+def _load_for_a_while(remote: Remote, seconds: float) -> None:
+    """Loads what is tried; the host itself takes it back, whatever becomes of this connection."""
+    _stop_timer(remote)
+    remote.run("systemd-run", f"--unit={_ROLLBACK}", f"--on-active={seconds}", "--collect",
+               "--timer-property=AccuracySec=1s", "/bin/sh", "-c", _BACK)  # fmt: skip
+    remote.run(_NFT, "-f", _TRIED)
 
 
 def _stop_timer(remote: Remote) -> None:
