@@ -17,6 +17,7 @@ from sixways.plugin.bundle_upload import BundleUploadResource
 from sixways.plugin.certificate import SelfSignedCertificateResource
 from sixways.plugin.host import HostResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
+from sixways.plugin.monitoring import MonitoringResource
 from sixways.plugin.release import ReleaseResource
 from sixways.plugin.resource import Call, PartlyMade, Resource, Severity
 from sixways.plugin.site import SiteResource
@@ -33,6 +34,7 @@ RESOURCES: tuple[type[Resource], ...] = (
     BundleUploadResource,
     HostResource,
     LocalEndpointResource,
+    MonitoringResource,
     ReleaseResource,
     SelfSignedCertificateResource,
     SiteResource,

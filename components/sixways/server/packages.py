@@ -89,6 +89,26 @@ def install(
         ) from None  # fmt: skip
 
 
+def offered(remote: Remote, facts: Facts, names: Sequence[str]) -> str | None:
+    """The first of these packages that the host's repositories have; None: none of them."""
+    if facts.family == "rhel":
+        for name in names:
+            done = remote.run("dnf", "-q", "repoquery", "--qf", "%{name}\n", name, check=False,
+                              seconds=INSTALL_SECONDS)  # fmt: skip
+            if done.stdout.split():
+                return name
+        return None
+    for look_again in (False, True):
+        if look_again:  # its index may be old, or not there at all
+            _refresh(remote, lambda _: None)
+        said = remote.run("apt-cache", "policy", *names, check=False).stdout
+        found = set(re.findall(r"^(\S+):\n.*\n *Candidate: \d", said, re.M))
+        for name in names:
+            if name in found:
+                return name
+    return None
+
+
 def _refresh(remote: Remote, on_line: Callable[[str], None]) -> None:
     remote.run(*_APT, "update", seconds=INSTALL_SECONDS, on_line=on_line)
 
