@@ -13,6 +13,7 @@ from sixways.plugin.api_key import sha256
 from sixways.server.args import AccessArgs
 from sixways.server.certificate import SelfSignedCertificate
 from sixways.server.host import Host, HostArgs
+from sixways.server.monitoring import Monitoring, MonitoringArgs
 from sixways.server.private.args import (
     PrivateServerArgs,
     ServerAcmeArgs,
@@ -272,8 +273,6 @@ class PrivateServer(pulumi.ComponentResource):
         args: Any = self._args
         if "monitoring" not in args:
             return None
-        from sixways.server.monitoring import Monitoring, MonitoringArgs
-
         own = {k: v for k, v in _given(args["monitoring"]).items() if k != "host"}
         if "grafana_password" in own:
             own["grafana_password"] = pulumi.Output.secret(own["grafana_password"])
