@@ -13,6 +13,7 @@ from sixways.plugin.api_key import sha256
 from sixways.server.args import AccessArgs
 from sixways.server.certificate import SelfSignedCertificate
 from sixways.server.host import Host, HostArgs
+from sixways.server.monitoring import Monitoring, MonitoringArgs
 from sixways.server.private.args import (
     PrivateServerArgs,
     ServerAcmeArgs,
@@ -46,6 +47,7 @@ __all__ = [
 
 _FLEET = "sixways-fleet"
 """The name in the certificate that the hosts of one server show each other."""
+_ITSELF = ["127.0.0.0/8", "::1/128"]
 _ACCESS = tuple(AccessArgs.__annotations__)
 
 
@@ -66,8 +68,8 @@ class PrivateServer(pulumi.ComponentResource):
     bundle_digest: pulumi.Output[str]
     """The bundle's digest; with several models that of all names and digests."""
     dashboard: pulumi.Output[str]
-    """The page that shows how it does: Grafana's or Prometheus' with `monitoring`, else the
-    server's own console."""
+    """The page that shows how it does: the server's own console, or with `monitoring` Grafana's or
+    Prometheus', on that host's loopback (`ssh -L`)."""
     urls: pulumi.Output[dict[str, str]]
     """By host its own base URL: what a load balancer in front, or your DNS, needs."""
     certificate: pulumi.Output[str]
@@ -97,6 +99,7 @@ class PrivateServer(pulumi.ComponentResource):
         args = cast(PrivateServerArgs, {k: v for k, v in args.items() if v is not None})
         self._name, self._args = name, args
         self._opts = pulumi.ResourceOptions(parent=self)
+        self._owner = f"{pulumi.get_project()}/{pulumi.get_stack()}/{name}"
         self._settings: dict[str, Any] = _given(args.get("server"))
         self._limits: dict[str, Any] = _given(args.get("limits"))
         self.api_key, hashes = self._keys()
@@ -121,7 +124,7 @@ class PrivateServer(pulumi.ComponentResource):
             **{str(host["name"]): self._url(host["address"]) for host in args["hosts"]}
         )
         self.slots = pulumi.Output.all(**slots)
-        self.dashboard = pulumi.Output.concat(self.url, "/")
+        self.dashboard = self._monitoring(before) or pulumi.Output.concat(self.url, "/")
         outputs = (output for output in type(self).__annotations__ if not output.startswith("_"))
         self.register_outputs({output: getattr(self, output) for output in outputs})
 
@@ -185,7 +188,7 @@ class PrivateServer(pulumi.ComponentResource):
         inputs = {
             **_access(host),
             **further,
-            "owner": f"{pulumi.get_project()}/{pulumi.get_stack()}/{self._name}",
+            "owner": self._owner,
             "acme": bool(args["tls"].get("acme")),
             "node_exporter": "monitoring" in args,
         }
@@ -234,12 +237,13 @@ class PrivateServer(pulumi.ComponentResource):
         self, host: ServerHostArgs, made: Host, tls: dict[str, Any], release: Release
     ) -> Site:
         args: Any = self._args
-        further = ("server_names", "https_port", "redirect_http", "metrics_from", "trusted_proxies")
+        further = ("server_names", "https_port", "redirect_http", "trusted_proxies")
         seconds = {k: v for k, v in self._settings.items() if k == "request_seconds"}
         inputs = {
             **_access(host),
             **{field: args[field] for field in further if field in args},
             **self._limits,
+            **self._metrics_from(),
             **seconds,
             **tls,
             "nginx_version": made.nginx_version,
@@ -249,6 +253,49 @@ class PrivateServer(pulumi.ComponentResource):
             cast(SiteArgs, inputs),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[release]),
         )
+
+    def _metrics_from(self) -> dict[str, Any]:
+        args: Any = self._args
+        if "monitoring" not in args:
+            return {"metrics_from": args["metrics_from"]} if "metrics_from" in args else {}
+        networks = pulumi.Output.from_input(args.get("metrics_from", _ITSELF))
+        both = pulumi.Output.all(networks, self._watcher()["address"])
+        return {"metrics_from": both.apply(lambda found: _once([*found[0], found[1]]))}
+
+    def _watcher(self) -> ServerHostArgs:
+        """The host that `monitoring` names."""
+        args: Any = self._args
+        (found,) = (h for h in args["hosts"] if h["name"] == args["monitoring"]["host"])
+        return cast(ServerHostArgs, found)
+
+    def _monitoring(self, after: list[pulumi.Resource]) -> pulumi.Output[str] | None:
+        """The address of what shows it; None where nothing watches."""
+        args: Any = self._args
+        if "monitoring" not in args:
+            return None
+        own = {k: v for k, v in _given(args["monitoring"]).items() if k != "host"}
+        if "grafana_password" in own:
+            own["grafana_password"] = pulumi.Output.secret(own["grafana_password"])
+        port = {"port": args["https_port"]} if "https_port" in args else {}
+        inputs = {
+            **_access(self._watcher()),
+            **own,
+            **({"slo": args["slo"]} if "slo" in args else {}),
+            **({"ca": self.certificate} if args["tls"].get("self_signed") else {}),
+            **({"server_name": args["domain"]} if "domain" in args else {}),
+            "owner": self._owner,
+            "name": self._name,
+            "targets": [
+                {"name": host["name"], "address": host["address"], **port} for host in args["hosts"]
+            ],
+            "node_exporter": True,
+        }
+        made = Monitoring(
+            f"{self._name}-monitoring",
+            cast(MonitoringArgs, inputs),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=after),
+        )
+        return pulumi.Output.all(made.grafana_url, made.url).apply(lambda urls: urls[0] or urls[1])
 
     def _url(self, name: pulumi.Input[str]) -> pulumi.Output[str]:
         return pulumi.Output.all(name, self._args.get("https_port", 443)).apply(

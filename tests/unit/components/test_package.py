@@ -50,6 +50,8 @@ def test_the_tokens_of_the_classes_are_those_of_the_plugin() -> None:
         "sixways:index:Bundle",
         "sixways:local:LocalEndpoint",
         "sixways:server:Host",
+        "sixways:server:Monitoring",
+        "sixways:server:Release",
         "sixways:server:SelfSignedCertificate",
         "sixways:server:Site",
     }
