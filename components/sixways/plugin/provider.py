@@ -13,6 +13,7 @@ from pulumi.provider.experimental import provider as p
 from sixways.plugin.api_key import ApiKeyResource
 from sixways.plugin.bundle import BundleResource
 from sixways.plugin.bundle_upload import BundleUploadResource
+from sixways.plugin.certificate import SelfSignedCertificateResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
 from sixways.plugin.resource import Call, PartlyMade, Resource, Severity
 from sixways.plugin.values import plain, wrap
@@ -27,6 +28,7 @@ RESOURCES: tuple[type[Resource], ...] = (
     BundleResource,
     BundleUploadResource,
     LocalEndpointResource,
+    SelfSignedCertificateResource,
 )
 
 
