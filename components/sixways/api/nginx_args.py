@@ -151,7 +151,9 @@ def _check_tls(checks: Checks, tls: object) -> None:
     pair = [tls.get("certificate"), tls.get("certificate_key")]
     if tls.get("self_signed") is True:
         if pair != [None, None]:
-            checks.add("tls.self_signed", "true", "nothing beside certificate", "remove one of them")
+            checks.add(
+                "tls.self_signed", "true", "nothing beside certificate", "remove one of them"
+            )
         return
     checks.required(tls, "certificate", "certificate_key", prefix="tls.")
     for field, mark in (("certificate", "CERTIFICATE-----"), ("certificate_key", "KEY-----")):

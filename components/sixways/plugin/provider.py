@@ -15,6 +15,7 @@ from sixways.plugin.bundle import BundleResource
 from sixways.plugin.bundle_upload import BundleUploadResource
 from sixways.plugin.certificate import SelfSignedCertificateResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
+from sixways.plugin.nginx_process import NginxProcessResource
 from sixways.plugin.resource import Call, PartlyMade, Resource, Severity
 from sixways.plugin.values import plain, wrap
 from sixways_bundle import BundleError, Problem
@@ -28,6 +29,7 @@ RESOURCES: tuple[type[Resource], ...] = (
     BundleResource,
     BundleUploadResource,
     LocalEndpointResource,
+    NginxProcessResource,
     SelfSignedCertificateResource,
 )
 
