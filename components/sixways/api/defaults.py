@@ -21,6 +21,7 @@ PORTS = {(True, True): 443, (True, False): 80, (False, True): 8443, (False, Fals
 
 ROUTES: tuple[RouteArgs, ...] = (
     {"path": "/v1/*"},
+    {"path": "/v2", "methods": ["GET"]},
     {"path": "/v2/*"},
     {"path": "/invocations"},
     *(

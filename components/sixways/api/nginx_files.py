@@ -67,6 +67,7 @@ def render(args: Mapping[str, Any], machine: Machine) -> dict[str, str]:
         "upstream_key": args.get("upstream_key"),
         "plans": plans,
         "routes": [_route(route, plans) for route in routes(args)],
+        "bare": _bare([route["path"] for route in routes(args)]),
         "max_body_bytes": args.get("max_body_bytes") or defaults.MAX_BODY_BYTES,
         "read_seconds": math.ceil(seconds) + 5,
         "listen": _bracketed(args["listen"]),
@@ -132,8 +133,16 @@ def _route(route: Mapping[str, Any], plans: Sequence[Mapping[str, Any]]) -> dict
         "methods": "|".join(methods),
         "allow": ", ".join(methods),
         "plans": "|".join(re.escape(name) for name in allowed) if allowed else None,
-        "zones": [plan for plan in plans if not allowed or plan["name"] in allowed],
+        "zones": []
+        if route.get("open")
+        else [plan for plan in plans if not allowed or plan["name"] in allowed],
     }
+
+
+def _bare(paths: Sequence[str]) -> list[str]:
+    """`/v1` where `/v1/*` is a route: Nginx would redirect it, and no route names it."""
+    bare = {path[:-2] for path in paths if path.endswith("/*")} - {""}
+    return sorted(bare - set(paths))
 
 
 def _keys(keys: Sequence[Mapping[str, Any]], upstream_key: str | None) -> str:
