@@ -135,7 +135,10 @@ class ApiGateway(pulumi.ComponentResource):
             self._args.get("alarm_topic_arn")
             or create_topic(f"{name}-alarms", ALARMS, self._tags, self)
         )
-        access_log: dict[str, pulumi.Input[str]] = {"destination_arn": logs.arn, "format": log_format(self._rest)}
+        access_log: dict[str, pulumi.Input[str]] = {
+            "destination_arn": logs.arn,
+            "format": log_format(self._rest),
+        }
         self.api_key = pulumi.Output.secret("")
         self.api_keys = pulumi.Output.secret({})
         self.key_ids = pulumi.Output.from_input({})

@@ -74,8 +74,8 @@ def section(
         ),
         _rate(
             "client-errors",
-            f"Refused: more than {client_error_rate * 100:.4g} % of the requests end in 4xx. First: "
-            "see in the access log which error and which key_id; then tell the caller.",
+            f"Refused: more than {client_error_rate * 100:.4g} % of the requests end in 4xx. "
+            "First: see in the access log which error and which key_id; then tell the caller.",
             "Refused requests",
             (requests, refused),
             client_error_rate,
@@ -123,9 +123,9 @@ def quota_alarm(caller: str, plan: Mapping[str, Any], key_id: pulumi.Input[str],
     used = Metric("used", COUNTED, "Requests", {"KeyId": key_id}, "Sum", _DAY_S)
     return AlarmSpec(
         "quota",
-        f"Quota: {caller} sent more than {share * part / 100:.6g} requests in a day, {part:g} % of a "
-        f"day's share of its {plan['quota']} a {period}. First: tell the caller; then raise the "
-        "plan's quota, or leave it to end.",
+        f"Quota: {caller} sent more than {share * part / 100:.6g} requests in a day, {part:g} % "
+        f"of a day's share of its {plan['quota']} a {period}. First: tell the caller; then raise "
+        "the plan's quota, or let it end.",
         (used,),
         float(f"{share * part / 100:.6g}"),
         1,
@@ -137,7 +137,7 @@ def quota_alarm(caller: str, plan: Mapping[str, Any], key_id: pulumi.Input[str],
 
 def create_counters(name: str, log_group: pulumi.Input[str], opts: pulumi.ResourceOptions) -> None:
     """Counts accepted requests by key, and requests beyond a quota, from the access log."""
-    # "-" is what the log shows without a key. A caller's key ids are few, so the dimension is cheap.
+    # "-" is what the log shows without a key. Ids are few, so the dimension is cheap.
     for key, metric, pattern, dimension in (
         ("used", "Requests", '{ ($.key_id != "-") && ($.status != "429") }', ("KeyId", "$.key_id")),
         ("exhausted", "QuotaExceeded", '{ $.error = "QUOTA_EXCEEDED" }', ("Api", "$.api")),

@@ -1,9 +1,9 @@
 """The OpenAPI document that a REST API is imported from.
 
 Sources: AWS's pages "OpenAPI extensions for API Gateway" (`x-amazon-apigateway-integration`,
-`-request-validators`, `-gateway-responses`, `-api-key-source`, `-authtype`, `-authorizer`), "Set up an
-HTTP proxy integration with payload response streaming" (`responseTransferMode`) and "Set up a private
-integration" (`integrationTarget`).
+`-request-validators`, `-gateway-responses`, `-api-key-source`, `-authtype`, `-authorizer`), "Set up
+an HTTP proxy integration with payload response streaming" (`responseTransferMode`) and "Set up a
+private integration" (`integrationTarget`).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def create_http_api(
     upstream: pulumi.Output[dict[str, Any]],
     link: aws.apigatewayv2.VpcLink | None,
     args: Mapping[str, Any],
-    access_log: Mapping[str, pulumi.Input[str]],
+    access_log: Any,
     tags: Mapping[str, pulumi.Input[str]],
     opts: pulumi.ResourceOptions,
 ) -> HttpStage:
@@ -96,7 +96,7 @@ def create_http_api(
         api_id=api.id,
         name=STAGE,
         auto_deploy=True,
-        access_log_settings=access_log,  # type: ignore[arg-type]
+        access_log_settings=access_log,
         default_route_settings={
             "throttling_rate_limit": throttle.get("requests_per_second", REQUESTS_PER_SECOND),
             "throttling_burst_limit": throttle.get("burst", BURST),

@@ -69,7 +69,8 @@ def create_plans(
     """The usage plans by name; a changed limit is changed in place."""
     found: dict[str, aws.apigateway.UsagePlan] = {}
     for plan in plans:
-        throttle = quota = None
+        throttle: Any = None
+        quota: Any = None
         if plan.get("requests_per_second") is not None:
             throttle = {"rate_limit": plan["requests_per_second"], "burst_limit": burst(plan)}
         if plan.get("quota") is not None:
@@ -79,8 +80,8 @@ def create_plans(
             f"{name}-plan-{plan['name']}",
             description="Sixways",
             api_stages=[{"api_id": api_id, "stage": stage_name}],
-            throttle_settings=throttle,  # type: ignore[arg-type]
-            quota_settings=quota,  # type: ignore[arg-type]
+            throttle_settings=throttle,
+            quota_settings=quota,
             tags=dict(tags),
             opts=opts,
         )

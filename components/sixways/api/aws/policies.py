@@ -45,8 +45,8 @@ def runtime_uri(partition: str, region: str, name: str) -> str:
 def log_policy(partition: str, region: str, account: str) -> str:
     """What API Gateway needs to write logs of the account's APIs in this region.
 
-    It is AWS's managed policy `AmazonAPIGatewayPushToCloudWatchLogs`, cut down from `*` to log groups
-    of this account and region: the role is the account's, so no single group can be named.
+    It is AWS's managed policy `AmazonAPIGatewayPushToCloudWatchLogs`, cut down from `*` to log
+    groups of this account and region: the role is the account's, so no single group can be named.
     """
     groups = f"arn:{partition}:logs:{region}:{account}:log-group:*"
     return _document(

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import pulumi
+
 from sixways.api.aws.args import (
     ApiGatewayArgs,
     CanaryArgs,
@@ -49,7 +51,7 @@ _TARGET = re.compile(
 )
 _ACL = re.compile(r"arn:aws[a-z-]*:wafv2:[a-z0-9-]+:\d{12}:regional/webacl/\S+")
 _POOL = re.compile(r"arn:aws[a-z-]*:cognito-idp:[a-z0-9-]+:\d{12}:userpool/\S+")
-_PARTS = {
+_PARTS: dict[str, Any] = {
     "canary": CanaryArgs,
     "cognito": CognitoArgs,
     "domain": DomainArgs,
@@ -102,8 +104,7 @@ def problems(name: str, args: ApiGatewayArgs) -> list[Problem]:
     for field, part in _PARTS.items():
         if isinstance(given.get(field), Mapping):
             checks.known(given[field], part, f"{field}.")
-            needed = [key for key in part.__required_keys__ if key in part.__annotations__]
-            checks.required(given[field], *sorted(needed), prefix=f"{field}.")
+            checks.required(given[field], *sorted(part.__required_keys__), prefix=f"{field}.")
     _check_kind(checks, given, kind)
     _check_target(checks, given, kind)
     _check_link(checks, given, kind)
@@ -195,8 +196,8 @@ def _check_link(checks: Checks, given: Mapping[str, Any], kind: object) -> None:
     if isinstance(subnets, list) and subnets and (
         len(subnets) < 2 or (is_plain(subnets) and len(set(subnets)) < 2)
     ) and not given.get("dev"):  # fmt: skip
-        checks.add("private_link.subnet_ids", ", ".join(map(str, subnets)),
-                   "subnets in at least 2 zones", "add one in another zone, or dev: true")  # fmt: skip
+        checks.add("private_link.subnet_ids", len(subnets), "subnets in at least 2 zones",
+                   "add one in another zone, or dev: true")  # fmt: skip
     wanted, other = ("load_balancer_arn", "target_arn")
     form, words = _BALANCER, "the ARN of an Application or Network Load Balancer"
     if kind == HTTP:
@@ -213,7 +214,13 @@ def _check_link(checks: Checks, given: Mapping[str, Any], kind: object) -> None:
 def _check_plans(checks: Checks, given: Mapping[str, Any]) -> None:
     plans = given.get("plans")
     for index, plan in enumerate(plans if isinstance(plans, list) else []):
-        if isinstance(plan, Mapping) and plan.get("tokens_per_minute") is not None:
+        if not isinstance(plan, Mapping):
+            continue
+        for field in ("name", "quota", "quota_period"):
+            if isinstance(plan.get(field), pulumi.Output):
+                checks.add(f"plans[{index}].{field}", "an output", "a plain value: alarms are made "
+                           "from it", "take it from the stack's settings")  # fmt: skip
+        if plan.get("tokens_per_minute") is not None:
             checks.add(f"plans[{index}].tokens_per_minute", plan["tokens_per_minute"],
                        "nothing here: usage plans count requests",
                        "use KongGateway, or requests_per_second and quota")  # fmt: skip
@@ -235,7 +242,7 @@ def _check_routes(checks: Checks, given: Mapping[str, Any]) -> None:
                 raise ValueError
         except (ValueError, KeyError, TypeError):
             checks.add("openapi", f"{len(document)} characters", "an OpenAPI 3 document as JSON",
-                       "give the text of the server's /openapi.json, not a file's name")  # fmt: skip
+                       "give the text of the server's /openapi.json, no file's name")  # fmt: skip
             paths = {}
     throttles = given.get("method_throttles")
     if not isinstance(throttles, list):
@@ -279,14 +286,15 @@ def _check_around(checks: Checks, given: Mapping[str, Any]) -> None:
     checks.matches("domain.base_path", domain.get("base_path"), re.compile(r"[A-Za-z0-9._-]+"),
                    "one part of a path without a slash")  # fmt: skip
     checks.number("waf.requests_per_address", waf.get("requests_per_address"), 10, 2e9, whole=True)
-    checks.one_of("waf.window_seconds", waf.get("window_seconds"), (60, 120, 300, 600))
+    window = waf.get("window_seconds")
+    if window is not None and is_plain(window) and window not in (60, 120, 300, 600):
+        checks.add("waf.window_seconds", window, "60, 120, 300 or 600")
     checks.matches("waf.web_acl_arn", waf.get("web_acl_arn"), _ACL, "the ARN of a regional web ACL")
     if waf.get("web_acl_arn") is not None and len(waf) > 1:
         checks.add("waf.web_acl_arn", "given", "nothing beside it", "remove one of the two")
     checks.number("canary.percent", canary.get("percent"), 0.1, 50)
-    for field in ("throttle",):
-        if isinstance(given.get(field), Mapping):
-            _check_throttle(checks, given[field], f"{field}.")
+    if isinstance(given.get("throttle"), Mapping):
+        _check_throttle(checks, given["throttle"], "throttle.")
     pools = given.get("cognito", {}).get("user_pool_arns") if isinstance(
         given.get("cognito"), Mapping
     ) else None  # fmt: skip

@@ -27,7 +27,7 @@ def create_rest_api(
     name: str,
     body: pulumi.Output[str],
     args: Mapping[str, Any],
-    access_log: Mapping[str, pulumi.Input[str]],
+    access_log: Any,
     tags: Mapping[str, pulumi.Input[str]],
     *,
     parent: pulumi.Resource,
@@ -35,9 +35,9 @@ def create_rest_api(
 ) -> RestStage:
     """The API, its deployments and its stage.
 
-    A changed document changes the API, which no caller sees; then a new deployment is made, the stage
-    is led to it, and the old one goes: the stage never points at nothing. With `canary` the old
-    deployment stays for most of the callers.
+    A changed document changes the API, which no caller sees; then a new deployment is made, the
+    stage is led to it, and the old one goes: the stage never points at nothing. With `canary` the
+    old deployment stays for most of the callers.
 
     Args:
         name: the component's name.
@@ -69,7 +69,7 @@ def create_rest_api(
             parent=parent, depends_on=[api], ignore_changes=["triggers"] if canary else None
         ),
     )
-    settings = None
+    settings: Any = None
     if canary:
         newest = aws.apigateway.Deployment(
             f"{name}-canary",
@@ -83,8 +83,8 @@ def create_rest_api(
         rest_api=api.id,
         stage_name=args.get("stage_name", STAGE),
         deployment=deployment.id,
-        canary_settings=settings,  # type: ignore[arg-type]
-        access_log_settings=access_log,  # type: ignore[arg-type]
+        canary_settings=settings,
+        access_log_settings=access_log,
         tags=dict(tags),
         opts=pulumi.ResourceOptions(parent=parent, depends_on=list(depends_on)),
     )

@@ -1,10 +1,10 @@
 """Models of API Gateway from the schemas of the server's own OpenAPI document.
 
 API Gateway reads JSON schema draft 4 without `anyOf`, `oneOf`, `additionalProperties`,
-`exclusiveMinimum`, `minItems`, `maxItems`, `readOnly`, `discriminator`, examples and number formats,
-and names of models are letters and digits (AWS: "Amazon API Gateway important notes for REST APIs";
-"Data models for REST APIs"). What it cannot hold is left out: a model refuses less than the server
-does, never more.
+`exclusiveMinimum`, `minItems`, `maxItems`, `readOnly`, `discriminator`, examples and number
+formats, and names of models are letters and digits (AWS: "Amazon API Gateway important notes for
+REST APIs"; "Data models for REST APIs"). What it cannot hold is left out: a model refuses less than
+the server does, never more.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The web ACL in front of a REST API.
 
-Sources: AWS's pages "Rate-based rule statement" and "Baseline rule groups". Rules that look for code
-in a body only count here: a prompt may hold any text, and be longer than the 8 KB that the common
-rules allow.
+Sources: AWS's pages "Rate-based rule statement" and "Baseline rule groups". Rules that look for
+code in a body only count here: a prompt may hold any text, and be longer than the 8 KB that the
+common rules allow.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MANAGED = (
 )
 
 
-def rules(waf: Mapping[str, Any]) -> list[dict[str, Any]]:
+def rules(waf: Mapping[str, Any]) -> Any:
     """The ACL's rules, in the order in which they are asked; see `WafArgs`."""
     found: list[dict[str, Any]] = [
         {
@@ -84,8 +84,8 @@ def create_web_acl(
             scope="REGIONAL",
             description="Sixways API",
             default_action={"allow": {}},
-            rules=rules(waf),  # type: ignore[arg-type]
-            visibility_config=_seen(name),  # type: ignore[arg-type]
+            rules=rules(waf),
+            visibility_config=_seen(name),
             tags=dict(tags),
             opts=opts,
         ).arn
@@ -93,7 +93,7 @@ def create_web_acl(
     return arn
 
 
-def _seen(metric: str) -> dict[str, Any]:
+def _seen(metric: str) -> Any:
     # Samples would hold headers of requests, and so keys.
     return {
         "metric_name": metric,
