@@ -25,12 +25,14 @@ class Server:
     Attributes:
         process: it and all it started; paused, except while it is at work.
         port, path, headers: where and how it is asked.
+        certificate: PEM file of what it shows; empty: plain HTTP.
     """
 
     process: Process
     port: int
     path: str
     headers: dict[str, str] = field(default_factory=dict)
+    certificate: str = ""
 
     def job(self, bodies: Sequence[str], clients: int, **options: float) -> Job:
         """A job of the client for this server."""
@@ -40,6 +42,7 @@ class Server:
             headers=self.headers,
             bodies=list(bodies),
             clients=clients,
+            certificate=self.certificate,
             **options,  # type: ignore[arg-type]
         )
 

@@ -17,9 +17,10 @@ _WAYS = {
     "local": ("host", "port", "runtime", "docker"),
     "cloud": ("cloud",),
     "container": ("container", "registryPassword"),
+    "server": ("server", "sshPrivateKey", "tlsKey"),
 }
 # Where a way's mapping of its components' inputs stands.
-_OWN = {"local": "docker", "cloud": "cloud", "container": "container"}
+_OWN = {"local": "docker", "cloud": "cloud", "container": "container", "server": "server"}
 _RUNTIMES = ("process", "docker")
 _KEYS = ("way", "apiKey", "models")
 _MODEL_KEYS = ("name", "source", "variant", "qualityThreshold")
@@ -51,6 +52,8 @@ class Settings:
     """Of way `local`: `process` or `docker`."""
     api_key: pulumi.Output[str] | None = None
     registry_password: pulumi.Output[str] | None = None
+    ssh_private_key: pulumi.Output[str] | None = None
+    tls_key: pulumi.Output[str] | None = None
     own: dict[str, Any] = field(default_factory=dict)
     """What stands under the way's name, as it was written."""
 
@@ -90,7 +93,8 @@ def load_settings() -> Settings:
         raise SettingsError(f"the settings of stack {stack} cannot be used:\n{lines}")
     return Settings(
         way, models, host, port, runtime, config.get_secret("apiKey"),
-        config.get_secret("registryPassword"), own,
+        config.get_secret("registryPassword"), config.get_secret("sshPrivateKey"),
+        config.get_secret("tlsKey"), own,
     )  # fmt: skip
 
 

@@ -16,7 +16,9 @@ from sixways.plugin.bundle_upload import BundleUploadResource
 from sixways.plugin.certificate import SelfSignedCertificateResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
 from sixways.plugin.nginx_process import NginxProcessResource
+from sixways.plugin.release import ReleaseResource
 from sixways.plugin.resource import Call, PartlyMade, Resource, Severity
+from sixways.plugin.site import SiteResource
 from sixways.plugin.values import plain, wrap
 from sixways_bundle import BundleError, Problem
 
@@ -30,7 +32,9 @@ RESOURCES: tuple[type[Resource], ...] = (
     BundleUploadResource,
     LocalEndpointResource,
     NginxProcessResource,
+    ReleaseResource,
     SelfSignedCertificateResource,
+    SiteResource,
 )
 
 

@@ -22,7 +22,7 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 REQUEST_SECONDS = 600.0
 DRAIN_SECONDS = 30.0
 PORT = 5000
-_CLOSE_SECONDS = 20
+CLOSE_SECONDS = 20
 """What the server may take beyond its drain to close its engines."""
 _WORD = re.compile(r"[A-Za-z0-9@%+=:,./_~*\[\]-]+")
 
@@ -112,7 +112,7 @@ class Unit:
 
     def render(self) -> str:
         """The unit's text."""
-        stop = math.ceil(self.drain_seconds) + _CLOSE_SECONDS
+        stop = math.ceil(self.drain_seconds) + CLOSE_SECONDS
         values = {**asdict(self), "stop_seconds": stop}
         return template(__package__, "files", UNIT).render(values)
 
