@@ -179,13 +179,14 @@ def _at(call: Call, values: Values) -> Iterator[Place]:
         yield Here(_folder(call, values))
         return
     from sixways.plugin import hosts
-    from sixways.plugin.nginx_host import OnHost
 
+    with hosts.ssh_library():
+        from sixways.plugin.nginx_host import OnHost
     access = {**hosts.ACCESS_DEFAULTS, **values["host"]}
     if values.get("privateKey"):
         access["privateKey"] = values["privateKey"]
     with hosts.host(access) as remote:
-        yield OnHost(remote, call.urn, days=nginx_files.log_days(_snake(values)))
+        yield OnHost(remote, call.urn)
 
 
 def _folder(call: Call, values: Values) -> Path:
