@@ -42,7 +42,7 @@ for key in args["keys"]:
         if isinstance(key.get(field), str) and key.pop("secret", True):
             key[field] = pulumi.Output.secret(key[field])
 gateway = NginxGateway("gateway", args)
-for name in ("url", "health_url", "api_key", "keys", "dashboard", "certificate", "log_path"):
+for name in ("url", "health_url", "api_key", "api_keys", "dashboard", "certificate", "log_path"):
     pulumi.export(name, getattr(gateway, name))
 pulumi.export("status", gateway.status)
 """
@@ -163,10 +163,10 @@ def test_up_serves_those_with_a_key(gateway: Deployed) -> None:
     shown = gateway.stack.up("--skip-preview").stdout
     outputs = gateway.stack.outputs()
     state = json.dumps(gateway.stack.resources())
-    for secret in (ANN, BOB, gateway.fleet.key, outputs["keys"]["carol"]):
+    for secret in (ANN, BOB, gateway.fleet.key, outputs["api_keys"]["carol"]):
         assert secret not in shown
         assert secret not in state
-    assert (outputs["api_key"], set(outputs["keys"])) == (ANN, {"ann", "bob", "carol"})
+    assert (outputs["api_key"], set(outputs["api_keys"])) == (ANN, {"ann", "bob", "carol"})
     text = {"model": "minilm", "input": "The harbour was quiet."}
     with gateway.client() as stranger:
         refused = stranger.post("/v1/embeddings", json=text)
@@ -185,7 +185,7 @@ def test_up_serves_those_with_a_key(gateway: Deployed) -> None:
             odd = httpx.Request("GET", outputs["url"] + "/x")
             odd.url = odd.url.copy_with(raw_path=path.encode())
             assert stranger.send(odd).status_code == 400, path
-    for key in (ANN, outputs["keys"]["carol"]):
+    for key in (ANN, outputs["api_keys"]["carol"]):
         with gateway.client(key) as caller:
             answer = caller.post("/v1/embeddings", json=text)
             assert answer.status_code == 200
