@@ -106,6 +106,13 @@ def _wait(url: str, child: subprocess.Popen[bytes], log: Path) -> None:
 
 # service, call, key of its answer, key of an item's name (None: the item is the name)
 _LISTS: tuple[tuple[str, str, str, str | None], ...] = (
+    ("apigateway", "get_api_keys", "items", "name"),
+    ("apigateway", "get_domain_names", "items", "domainName"),
+    ("apigateway", "get_rest_apis", "items", "name"),
+    ("apigateway", "get_usage_plans", "items", "name"),
+    ("apigatewayv2", "get_apis", "Items", "Name"),
+    ("apigatewayv2", "get_domain_names", "Items", "DomainName"),
+    ("apigatewayv2", "get_vpc_links", "Items", "Name"),
     ("autoscaling", "describe_policies", "ScalingPolicies", "PolicyName"),
     ("autoscaling", "describe_auto_scaling_groups", "AutoScalingGroups", "AutoScalingGroupName"),
     ("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
@@ -142,6 +149,8 @@ def _left(aws: Aws) -> Iterator[str]:
             found = item[name] if name else item
             if not found.startswith("/aws/service/"):  # public parameters, which are AWS's
                 yield f"{service} {key} {found}"
+    for acl in aws.client("wafv2").list_web_acls(Scope="REGIONAL")["WebACLs"]:
+        yield f"wafv2 WebACLs {acl['Name']}"
     for policy in aws.client("iam").list_policies(Scope="Local")["Policies"]:
         yield f"iam Policies {policy['PolicyName']}"
     budgets = aws.client("budgets").describe_budgets(AccountId=ACCOUNT)

@@ -30,6 +30,8 @@ class UpstreamArgs(TypedDict):
     api_key: NotRequired[pulumi.Input[str]]
     """The key that the instances ask for, a secret; the gateway sends it in place of the caller's.
     Default: none is sent."""
+    tls_name: NotRequired[pulumi.Input[str]]
+    """The name that the instances' certificates are for, with https. Default: each one's host."""
     request_seconds: NotRequired[pulumi.Input[float]]
     """Longest time from a request to the end of its answer. Default: 600."""
 
@@ -60,7 +62,7 @@ class KeyArgs(TypedDict):
     plan: pulumi.Input[str]
     """The name of the plan that bounds it."""
     key: NotRequired[pulumi.Input[str]]
-    """The key, a secret, at least 20 printable ASCII characters. Default: a random one."""
+    """The key, a secret: 20 to 128 letters, digits and `-._~+/`. Default: a random one."""
     previous_key: NotRequired[pulumi.Input[str]]
     """A key that stays valid beside `key`, a secret: a rotation sets it to the old one, and takes
     it away when every caller has the new one."""
@@ -70,7 +72,8 @@ class RouteArgs(TypedDict):
     """Paths that the gateway lets through. What no route names is 404."""
 
     path: pulumi.Input[str]
-    """A path, or its beginning with `/*` at the end: `/v1/*`."""
+    """A path, or its beginning with `/*` at the end: `/v1/*`. Of several that fit, the longest
+    counts, and a whole path before a beginning."""
     methods: NotRequired[pulumi.Input[list[pulumi.Input[str]]]]
     """Default: `["GET", "POST"]`."""
     plans: NotRequired[pulumi.Input[list[pulumi.Input[str]]]]
@@ -100,8 +103,8 @@ class GatewayArgs(TypedDict):
     keys: pulumi.Input[list[KeyArgs]]
     """At least one; each name once."""
     routes: NotRequired[pulumi.Input[list[RouteArgs]]]
-    """Default: the server's API with a key (`/v1/*`, `/v2/*`, `/invocations`), its health and
-    `/docs` with `/openapi.json` without one."""
+    """Default: the server's API with a key (`/v1/*`, `/v2`, `/v2/*`, `/invocations`);
+    `/healthz`, `/readyz`, `/docs` and `/openapi.json` without one."""
     max_body_bytes: NotRequired[pulumi.Input[int]]
     """A larger body is refused with 413. Default: 8 MiB."""
     log: NotRequired[pulumi.Input[LogArgs]]

@@ -18,6 +18,7 @@ from sixways.plugin.certificate import SelfSignedCertificateResource
 from sixways.plugin.host import HostResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
 from sixways.plugin.monitoring import MonitoringResource
+from sixways.plugin.nginx_process import NginxProcessResource
 from sixways.plugin.release import ReleaseResource
 from sixways.plugin.resource import Call, PartlyMade, Resource, Severity
 from sixways.plugin.site import SiteResource
@@ -35,6 +36,7 @@ RESOURCES: tuple[type[Resource], ...] = (
     HostResource,
     LocalEndpointResource,
     MonitoringResource,
+    NginxProcessResource,
     ReleaseResource,
     SelfSignedCertificateResource,
     SiteResource,
