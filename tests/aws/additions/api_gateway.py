@@ -1,8 +1,8 @@
 """What moto does not keep of API Gateway.
 
-Of a changed usage plan a rate with a fraction and a quota as a number; of a stage its canary and the
-settings of a method below several resources; of an imported document whether a method asks for a
-key, how its integration streams and which load balancer it reaches, and integrations without an
+Of a changed usage plan a rate with a fraction and a quota as a number; of a stage its canary and
+the settings of a method below several resources; of an imported document whether a method asks for
+a key, how its integration streams and which load balancer it reaches, and integrations without an
 address (mock); of an HTTP API's domain its tags and where its record points.
 A moto that learns one of these keeps its own.
 """
