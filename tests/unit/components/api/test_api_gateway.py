@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any, cast
 
 import pulumi
 import pytest
 
+from sixways.api.api_gateway import ApiGateway
 from sixways.api.aws.alarms import quota_alarm, section
 from sixways.api.aws.args import ApiGatewayArgs
 from sixways.api.aws.http import address, tls_host
@@ -22,6 +24,7 @@ from sixways.api.aws.policies import (
 )
 from sixways.api.aws.problems import problems
 from sixways.api.aws.waf import rules
+from sixways.checks import InputsRefused
 from sixways.observability.slo import Slo
 
 KEY = "sk-0123456789abcdefghij"
@@ -161,6 +164,18 @@ def test_a_throttle_names_a_method_that_the_api_has() -> None:
     assert set(found(args(method_throttles=[throttle]))) == {"method_throttles[0].path"}
     document = {"openapi": "3.1.0", "paths": {"/v1/models": {"get": {}}}}
     assert found(args(method_throttles=[throttle], openapi=json.dumps(document))) == {}
+
+
+def test_a_document_in_a_file_is_read_before_anything_is_made(tmp_path: Path) -> None:
+    file = tmp_path / "openapi.json"
+    given = args(openapi_file=str(file))
+    assert found(given) == {}  # nothing is read to check
+    with pytest.raises(InputsRefused, match="openapi_file"):
+        ApiGateway("models", cast(ApiGatewayArgs, given))
+    file.write_text("{}")
+    with pytest.raises(InputsRefused, match="an OpenAPI 3 document"):
+        ApiGateway("models", cast(ApiGatewayArgs, given))
+    assert set(found(args(openapi="{}", openapi_file=str(file)))) == {"openapi", "openapi_file"}
 
 
 def test_sagemaker_takes_the_place_of_an_upstream() -> None:

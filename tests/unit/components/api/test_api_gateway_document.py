@@ -190,7 +190,7 @@ def test_of_two_routes_the_longer_counts_and_a_whole_path_before_a_beginning() -
         {"path": "/v1/models", "methods": ["GET"], "open": True},
         {"path": "/v1/files/*", "methods": ["PUT"]},
     ]
-    paths = {
+    paths: dict[str, Any] = {
         "/v1/models": {"get": {}, "post": {}},
         "/v1/files/{id}": {"put": {}, "get": {}},
         "/v2": {"get": {}},
