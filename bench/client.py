@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -36,6 +37,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             the next follows the answer at once.
         warm_up: seconds before that, whose requests do not count (`seconds`), or 0.
         timeout: seconds after which what is still under way is given up and counted as an error.
+        certificate: PEM file; with it the server is asked over TLS and must show this one.
     """
 
     port: int
@@ -48,6 +50,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     pace: float = 0.0
     warm_up: float = 0.0
     timeout: float = 30.0
+    certificate: str = ""
 
 
 class Sample(msgspec.Struct, array_like=True):
@@ -94,6 +97,7 @@ class _Run:
     tally: Tally = field(default_factory=Tally)
     sent: int = 0
     joined: int = 0
+    tls: ssl.SSLContext | None = None
 
     def error(self, what: str) -> None:
         self.tally.errors[what] = self.tally.errors.get(what, 0) + 1
@@ -131,7 +135,9 @@ class _Client(asyncio.Protocol):
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(lambda: self, "127.0.0.1", self._run.job.port)
+            await loop.create_connection(
+                lambda: self, "127.0.0.1", self._run.job.port, ssl=self._run.tls
+            )
         except OSError as error:
             self._fail(f"no connection: {os.strerror(error.errno or 0)}")
 
@@ -272,6 +278,8 @@ async def load(job: Job) -> Tally:
 
     until = job.warm_up + job.seconds if job.seconds else _NEVER
     run = _Run(job, [request_bytes(job, body) for body in job.bodies], clock, until)
+    if job.certificate:
+        run.tls = ssl.create_default_context(cafile=job.certificate)
     clients = [_Client(run) for _ in range(job.clients)]
     for one in clients:
         one.connect()

@@ -17,9 +17,21 @@ _WAYS = {
     "local": ("host", "port", "runtime", "docker"),
     "cloud": ("cloud",),
     "container": ("container", "registryPassword"),
+    "server": ("server", "sshPrivateKey", "tlsKey"),
+    "api": (
+        "api",
+        "host",
+        "port",
+        "gatewayKeys",
+        "previousGatewayKeys",
+        "upstreamKey",
+        "sshPrivateKey",
+        "tlsKey",
+    ),
 }
 # Where a way's mapping of its components' inputs stands.
-_OWN = {"local": "docker", "cloud": "cloud", "container": "container"}
+_OWN = {"local": "docker", "cloud": "cloud", "container": "container", "server": "server",
+        "api": "api"}  # fmt: skip
 _RUNTIMES = ("process", "docker")
 _KEYS = ("way", "apiKey", "models")
 _MODEL_KEYS = ("name", "source", "variant", "qualityThreshold")
@@ -51,6 +63,8 @@ class Settings:
     """Of way `local`: `process` or `docker`."""
     api_key: pulumi.Output[str] | None = None
     registry_password: pulumi.Output[str] | None = None
+    ssh_private_key: pulumi.Output[str] | None = None
+    tls_key: pulumi.Output[str] | None = None
     own: dict[str, Any] = field(default_factory=dict)
     """What stands under the way's name, as it was written."""
 
@@ -76,7 +90,9 @@ def load_settings() -> Settings:
         for key in _unknown_keys(keys)
     ]  # fmt: skip
     host, port = config.get("host") or "127.0.0.1", _port(config.get("port"), problems)
-    models = _models(config.get("models"), problems)
+    # A gateway may stand in front of what others serve.
+    beside = way == "api" and config.get("models") is None
+    models = () if beside else _models(config.get("models"), problems)
     own = _own(way, config.get(_OWN[way]) if way in _OWN else None, problems)
     runtime = config.get("runtime") or "process"
     if runtime not in _RUNTIMES:
@@ -90,7 +106,8 @@ def load_settings() -> Settings:
         raise SettingsError(f"the settings of stack {stack} cannot be used:\n{lines}")
     return Settings(
         way, models, host, port, runtime, config.get_secret("apiKey"),
-        config.get_secret("registryPassword"), own,
+        config.get_secret("registryPassword"), config.get_secret("sshPrivateKey"),
+        config.get_secret("tlsKey"), own,
     )  # fmt: skip
 
 

@@ -136,6 +136,11 @@ def prepare(
     return BuildContext(folder, build_args, _digest(files), version)
 
 
+def constraints() -> str:
+    """The versions that this release of sixways was tried with, as a constraints file of pip."""
+    return _read_own("constraints.txt").decode()
+
+
 def _checkout() -> Path | None:
     """The checkout this module lies in; None: it was installed."""
     root = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from sixways_bundle.errors import MissingExtra
-from sixways_server import console, document
+from sixways_server import api_docs, console, document
 from sixways_server.auth import KeyStore, RequireKey
 from sixways_server.deadline import LimitTime
 from sixways_server.errors import RequestError
@@ -63,6 +63,7 @@ def create_app(
         _graphql().install(routes, registry, max_inputs)
     console.install(routes, registry, metrics, page=with_console)
     document.install(routes)
+    api_docs.install(routes)
     app = Starlette(
         routes=routes.served(),
         middleware=[

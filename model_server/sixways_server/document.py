@@ -1,6 +1,6 @@
 """The OpenAPI document, made by FastAPI from the endpoints' signatures when it is first asked for.
 
-There are no documentation pages: they would load scripts from elsewhere.
+`api_docs` shows it as a page.
 """
 
 from __future__ import annotations

@@ -103,8 +103,8 @@ class GatewayArgs(TypedDict):
     keys: pulumi.Input[list[KeyArgs]]
     """At least one; each name once."""
     routes: NotRequired[pulumi.Input[list[RouteArgs]]]
-    """Default: the server's API with a key (`/v1/*`, `/v2/*`, `/invocations`); `/healthz`,
-    `/readyz`, `/docs` and `/openapi.json` without one."""
+    """Default: the server's API with a key (`/v1/*`, `/v2`, `/v2/*`, `/invocations`);
+    `/healthz`, `/readyz`, `/docs` and `/openapi.json` without one."""
     max_body_bytes: NotRequired[pulumi.Input[int]]
     """A larger body is refused with 413. Default: 8 MiB."""
     log: NotRequired[pulumi.Input[LogArgs]]

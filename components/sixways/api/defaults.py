@@ -16,9 +16,12 @@ QUOTA_PERIOD = "month"
 METHODS = ("GET", "POST")
 MAX_BODY_BYTES = 8 * 1024 * 1024
 LOG_DAYS = 30
+PORTS = {(True, True): 443, (True, False): 80, (False, True): 8443, (False, False): 8080}
+"""Where Nginx listens: by whether on a host, and whether with TLS."""
 
 ROUTES: tuple[RouteArgs, ...] = (
     {"path": "/v1/*"},
+    {"path": "/v2", "methods": ["GET"]},
     {"path": "/v2/*"},
     {"path": "/invocations"},
     *(

@@ -85,9 +85,9 @@ def _named(checks: Checks, here: str, entry: Mapping[str, Any], seen: set[str]) 
     if not isinstance(name, str) or not name:
         return
     checks.matches(f"{here}name", name, _NAME, "up to 64 letters, digits, '.', '_' and '-'")
-    if name in seen:
-        checks.add(f"{here}name", name, "each name once", "rename one of them")
-    seen.add(name)
+    if name.lower() in seen:
+        checks.add(f"{here}name", name, "each name once, in whatever case", "rename one of them")
+    seen.add(name.lower())
 
 
 def _check_upstream(checks: Checks, args: Mapping[str, Any], least: int) -> None:
@@ -150,9 +150,12 @@ def _check_instance(
 def _check_plans(checks: Checks, plans: object) -> set[str] | None:
     """The plans' names; None where they are not all known."""
     seen: set[str] = set()
+    names: set[str] = set()
     for here, plan in _entries(checks, plans, PlanArgs, "plans"):
         checks.required(plan, "name", prefix=here)
         _named(checks, here, plan, seen)
+        if isinstance(plan.get("name"), str):
+            names.add(plan["name"])
         given = [name for name in _LIMITS if plan.get(name) is not None]
         if not given:
             checks.add(f"{here}{_LIMITS[0]}", None, "at least one limit: " + ", ".join(_LIMITS),
@@ -169,7 +172,7 @@ def _check_plans(checks: Checks, plans: object) -> set[str] | None:
     whole = isinstance(plans, list) and all(
         isinstance(plan, Mapping) and is_plain(plan.get("name")) for plan in plans
     )
-    return seen if whole else None
+    return names if whole else None
 
 
 def _check_burst(checks: Checks, here: str, plan: Mapping[str, Any]) -> None:

@@ -75,7 +75,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def alive(self) -> bool:
         """Whether the process lives; False when the pid now belongs to another."""
-        return _birth(self.pid) == self.birth
+        return birth(self.pid) == self.birth
 
     @property
     def current(self) -> bool:
@@ -173,7 +173,7 @@ def start(
     try:
         running = Running(
             pid=child.pid,
-            birth=_birth(child.pid) or "",
+            birth=birth(child.pid) or "",
             generation=generation,
             host=host,
             port=port,
@@ -236,7 +236,7 @@ def _all(processes: _Processes) -> list[Running]:
     return [running for running in found if running is not None]
 
 
-def _birth(pid: int) -> str | None:
+def birth(pid: int) -> str | None:
     """Boot and start tick of a process that lives; None when there is none (proc(5))."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()

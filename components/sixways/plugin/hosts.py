@@ -40,6 +40,19 @@ def reachable(inputs: Values) -> bool:
 
 
 @contextlib.contextmanager
+def ssh_library() -> Iterator[None]:
+    """Around an import of what works on a host.
+
+    Raises:
+        MissingExtra: the ssh library is not installed.
+    """
+    try:
+        yield
+    except ImportError:
+        raise MissingExtra("a host over ssh", "ssh") from None
+
+
+@contextlib.contextmanager
 def host(values: Values) -> Iterator[Remote]:
     """A connection to the host of these inputs, or of this state.
 
@@ -47,9 +60,7 @@ def host(values: Values) -> Iterator[Remote]:
         HostError: it cannot be reached.
         MissingExtra: the ssh library is not installed.
     """
-    try:
+    with ssh_library():
         from sixways.server.ssh import Access, connected
-    except ImportError:
-        raise MissingExtra("a host over ssh", "ssh") from None
     with connected(Access.of(values)) as remote:
         yield remote

@@ -13,8 +13,12 @@ from pulumi.provider.experimental import provider as p
 from sixways.plugin.api_key import ApiKeyResource
 from sixways.plugin.bundle import BundleResource
 from sixways.plugin.bundle_upload import BundleUploadResource
+from sixways.plugin.certificate import SelfSignedCertificateResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
+from sixways.plugin.nginx_process import NginxProcessResource
+from sixways.plugin.release import ReleaseResource
 from sixways.plugin.resource import Call, PartlyMade, Resource, Severity
+from sixways.plugin.site import SiteResource
 from sixways.plugin.values import plain, wrap
 from sixways_bundle import BundleError, Problem
 
@@ -27,6 +31,10 @@ RESOURCES: tuple[type[Resource], ...] = (
     BundleResource,
     BundleUploadResource,
     LocalEndpointResource,
+    NginxProcessResource,
+    ReleaseResource,
+    SelfSignedCertificateResource,
+    SiteResource,
 )
 
 

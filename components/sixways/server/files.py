@@ -15,23 +15,27 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 
 UNIT = "sixways-server@.service"
 MAX_BODY_BYTES = 8 * 1024 * 1024
 REQUEST_SECONDS = 600.0
 DRAIN_SECONDS = 30.0
 PORT = 5000
-_CLOSE_SECONDS = 20
+CLOSE_SECONDS = 20
 """What the server may take beyond its drain to close its engines."""
 _WORD = re.compile(r"[A-Za-z0-9@%+=:,./_~*\[\]-]+")
 
 
 @cache
 def template(package: str, folder: str, name: str) -> Template:
-    """A template of a package's folder; a name that is not given is an error, not nothing."""
+    """A template of a package's folder; a name that is not given is an error, not nothing.
+
+    It may import those of this package, such as `nginx.j2`.
+    """
+    loaders = [PackageLoader(package, folder), PackageLoader(__package__, "files")]
     environment = Environment(
-        loader=PackageLoader(package, folder),
+        loader=ChoiceLoader(loaders),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -41,14 +45,24 @@ def template(package: str, folder: str, name: str) -> Template:
     return environment.get_template(f"{name}.j2")
 
 
-def _words(**values: str | Sequence[str]) -> None:
+def check_words(**values: str | Sequence[str]) -> None:
+    """Nothing in these values ends the setting that they stand in.
+
+    Raises:
+        ValueError: one would; names its field.
+    """
     for field, value in values.items():
         for word in [value] if isinstance(value, str) else value:
             if not _WORD.fullmatch(word):
                 raise ValueError(f"{field}: {word!r} holds what would end the setting")
 
 
-def _networks(field: str, values: Sequence[str]) -> None:
+def check_networks(field: str, values: Sequence[str]) -> None:
+    """Each is an address or a network.
+
+    Raises:
+        ValueError: one is none; names the field.
+    """
     for value in values:
         try:
             ipaddress.ip_network(value)
@@ -93,12 +107,12 @@ class Unit:
     def __post_init__(self) -> None:
         given = {"log_file": self.log_file, "memory_max": self.memory_max,
                  "cpu_quota": self.cpu_quota}  # fmt: skip
-        _words(python=self.python, config=self.config, user=self.user)
-        _words(**{name: value for name, value in given.items() if value is not None})
+        check_words(python=self.python, config=self.config, user=self.user)
+        check_words(**{name: value for name, value in given.items() if value is not None})
 
     def render(self) -> str:
         """The unit's text."""
-        stop = math.ceil(self.drain_seconds) + _CLOSE_SECONDS
+        stop = math.ceil(self.drain_seconds) + CLOSE_SECONDS
         values = {**asdict(self), "stop_seconds": stop}
         return template(__package__, "files", UNIT).render(values)
 
@@ -146,7 +160,7 @@ class Site:
     error_log: str = "/var/log/nginx/sixways.error.log"
 
     def __post_init__(self) -> None:
-        _words(
+        check_words(
             certificate=self.certificate,
             certificate_key=self.certificate_key,
             server_names=self.server_names,
@@ -154,8 +168,8 @@ class Site:
             access_log=self.access_log,
             error_log=self.error_log,
         )
-        _networks("trusted_proxies", self.trusted_proxies)
-        _networks("metrics_from", self.metrics_from)
+        check_networks("trusted_proxies", self.trusted_proxies)
+        check_networks("metrics_from", self.metrics_from)
         if not (self.upstreams and self.server_names):
             raise ValueError("upstreams and server_names: at least one of each")
 

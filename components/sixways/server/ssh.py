@@ -30,6 +30,10 @@ class HostError(BundleError):
     """Something could not be done on a host; the message names it."""
 
 
+class ConnectionLost(HostError):
+    """The connection broke in the middle of something: trying again may go on from there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """How a host is reached.
@@ -188,7 +192,7 @@ class Remote:
         try:
             return self._loop.run_until_complete(within())
         except (asyncssh.Error, ConnectionError) as error:
-            raise HostError(f"{self.access}: the connection broke: {error}") from None
+            raise ConnectionLost(f"{self.access}: the connection broke: {error}") from None
 
     async def _run(self, line: str, given: bytes, on_line: Callable[[str], None] | None) -> Done:
         async with self._link.create_process(
@@ -307,7 +311,7 @@ async def _connect(access: Access) -> asyncssh.SSHClientConnection:
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
         raise HostError(f"{access}: a key cannot be used: {error}") from None
     except (OSError, asyncssh.Error, TimeoutError) as error:
-        raise HostError(
+        raise ConnectionLost(
             f"{access} does not answer: {error or 'no answer'}",
             [Problem("address", f"{access.address}, port {access.port}", "a host whose sshd "
                      f"answers within {CONNECT_SECONDS:g} s", "correct it, or start the host")],

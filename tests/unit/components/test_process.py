@@ -74,7 +74,7 @@ def test_stopping_does_not_touch_a_foreign_process(folder: Path) -> None:
 def test_a_process_that_ended_and_was_not_collected_is_dead() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert process._birth(child.pid) is None
+        assert process.birth(child.pid) is None
 
 
 def test_a_server_that_cannot_start_leaves_the_one_that_serves(folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""`PrivateServer` in parts: its inputs (`args.py`) and their checks (`problems.py`)."""
