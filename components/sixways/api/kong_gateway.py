@@ -97,7 +97,7 @@ class KongGateway(pulumi.ComponentResource):
         self.configuration = pulumi.Output.secret(whole.apply(_render))
         deployed = self._deployment(seen, whole)
         service = self._service(seen, deployed)
-        self.url = pulumi.Output.all(seen, service).apply(lambda it: self._url(*it))
+        self.url = seen.apply(lambda it: self._url(it, service))
         self.health_url = pulumi.Output.concat(self.url, "/readyz")
         self.dashboard = pulumi.Output.concat(self.url, "/docs")
         self.service_name = service.id.apply(lambda _: name)
@@ -241,7 +241,7 @@ class KongGateway(pulumi.ComponentResource):
         )
         return _name_of(made)
 
-    def _service(self, seen: pulumi.Output[Any], deployed: pulumi.Resource) -> Any:
+    def _service(self, seen: pulumi.Output[Any], deployed: pulumi.Resource) -> k8s.core.v1.Service:
         name = self._name
         after = pulumi.ResourceOptions.merge(
             self._opts, pulumi.ResourceOptions(depends_on=[deployed])
@@ -289,15 +289,13 @@ class KongGateway(pulumi.ComponentResource):
                 self,
             )
 
-    def _url(self, args: Any, service: Any) -> pulumi.Output[str]:
+    def _url(self, args: Any, service: k8s.core.v1.Service) -> pulumi.Output[str]:
         scheme = "https" if args["tls"] else "http"
         if args.get("domain"):
-            return pulumi.Output.from_input(f"{scheme}://{args['domain']}")
+            return pulumi.Output.concat(scheme, "://", args["domain"])
         if args.get("service_type") == "ClusterIP":
             return pulumi.Output.concat(scheme, "://", self._name, ".", self.namespace, ".svc")
-        return pulumi.Output.from_input(service.status).apply(
-            lambda status: f"{scheme}://{_address(status)}"
-        )
+        return service.status.apply(lambda status: f"{scheme}://{_address(status)}")
 
 
 def _render(args: Any) -> str:
