@@ -15,7 +15,7 @@ from bench import results
 from bench.processes import Pins
 from sixways_bundle.report import machine
 
-_SERVING = ("engine", "overload", "embeddings", "chat", "dialogue")
+_SERVING = ("engine", "overload", "embeddings", "chat", "dialogue", "gateway")
 _PARTS = ("quantization", "start", "preview", *_SERVING)
 _GROUPS = {"serving": _SERVING}
 
@@ -147,6 +147,18 @@ def _dialogue(console: Console, options: argparse.Namespace) -> Path:
     return _serve("dialogue", console, lambda: compare(bundle, options.rounds, Pins.here()))
 
 
+def _gateway(console: Console, options: argparse.Namespace) -> Path:
+    from bench.gateway import compare
+    from bench.quantization import build_auto
+
+    bundle = build_auto()["minilm"]
+    return _serve(
+        "gateway",
+        console,
+        lambda: compare(bundle, options.rounds, options.seconds, Pins.here()),
+    )
+
+
 _RUN: dict[str, Callable[[Console, argparse.Namespace], Path]] = {
     "quantization": _quantization,
     "start": _start,
@@ -156,6 +168,7 @@ _RUN: dict[str, Callable[[Console, argparse.Namespace], Path]] = {
     "embeddings": _embeddings,
     "chat": _chat,
     "dialogue": _dialogue,
+    "gateway": _gateway,
 }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import json
+import secrets
 import socket
 import sys
 import tempfile
@@ -81,13 +83,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def sixways(name: str, bundle: Path, path: str, pins: Pins, **settings: float) -> Iterator[Server]:
+def sixways(
+    name: str, bundle: Path, path: str, pins: Pins, *, key: str = "", **settings: float
+) -> Iterator[Server]:
     """Our server with one model and one key, as `sixways serve` starts it; `settings`: more."""
-    from sixways_server.auth import add_key
 
     with tempfile.TemporaryDirectory(prefix="sixways-bench-") as folder:
         keys, config, port = Path(folder) / "keys.json", Path(folder) / "server.json", free_port()
-        key = add_key(keys)
+        key = key or secrets.token_urlsafe(32)
+        known = {"name": "bench", "sha256": hashlib.sha256(key.encode()).hexdigest()}
+        keys.write_text(json.dumps({"keys": [known]}))
         config.write_text(
             json.dumps(
                 {

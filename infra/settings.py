@@ -18,9 +18,20 @@ _WAYS = {
     "cloud": ("cloud",),
     "container": ("container", "registryPassword"),
     "server": ("server", "sshPrivateKey", "tlsKey"),
+    "api": (
+        "api",
+        "host",
+        "port",
+        "gatewayKeys",
+        "previousGatewayKeys",
+        "upstreamKey",
+        "sshPrivateKey",
+        "tlsKey",
+    ),
 }
 # Where a way's mapping of its components' inputs stands.
-_OWN = {"local": "docker", "cloud": "cloud", "container": "container", "server": "server"}
+_OWN = {"local": "docker", "cloud": "cloud", "container": "container", "server": "server",
+        "api": "api"}  # fmt: skip
 _RUNTIMES = ("process", "docker")
 _KEYS = ("way", "apiKey", "models")
 _MODEL_KEYS = ("name", "source", "variant", "qualityThreshold")
@@ -79,7 +90,9 @@ def load_settings() -> Settings:
         for key in _unknown_keys(keys)
     ]  # fmt: skip
     host, port = config.get("host") or "127.0.0.1", _port(config.get("port"), problems)
-    models = _models(config.get("models"), problems)
+    # A gateway may stand in front of what others serve.
+    beside = way == "api" and config.get("models") is None
+    models = () if beside else _models(config.get("models"), problems)
     own = _own(way, config.get(_OWN[way]) if way in _OWN else None, problems)
     runtime = config.get("runtime") or "process"
     if runtime not in _RUNTIMES:

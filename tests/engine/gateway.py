@@ -31,16 +31,22 @@ class Instance:
     port: int
     models: list[dict[str, Any]]
     keys_file: Path
+    host: str = "127.0.0.1"
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def start(self) -> None:
         """Starts it, and returns at once."""
         self.folder.mkdir(exist_ok=True)
-        config = {"models": self.models, "keys_file": str(self.keys_file), "port": self.port}
+        config = {
+            "models": self.models,
+            "keys_file": str(self.keys_file),
+            "host": self.host,
+            "port": self.port,
+        }
         (self.folder / "server.json").write_text(json.dumps(config))
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -80,12 +86,14 @@ class Fleet:
 
 
 @contextmanager
-def fleet(folder: Path, models: Sequence[dict[str, Any]], count: int = 3) -> Iterator[Fleet]:
+def fleet(
+    folder: Path, models: Sequence[dict[str, Any]], count: int = 3, host: str = "127.0.0.1"
+) -> Iterator[Fleet]:
     """So many instances of the same models, all ready; gone at the end."""
     keys_file = folder / "upstream-keys.json"
     key = add_key(keys_file)
     instances = [
-        Instance(folder / f"instance-{index}", free_port(), list(models), keys_file)
+        Instance(folder / f"instance-{index}", free_port(), list(models), keys_file, host)
         for index in range(count)
     ]
     with ExitStack() as stack:

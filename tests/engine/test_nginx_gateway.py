@@ -22,6 +22,9 @@ import httpx
 import psutil
 import pytest
 
+from sixways.api.nginx_files import render
+from sixways.plugin.certificate import self_signed
+from sixways.plugin.nginx_here import Here
 from sixways_bundle.build import Request
 from sixways_bundle.worker import build_in_child
 from tests.conftest import private_pulumi, require
@@ -42,7 +45,7 @@ for key in args["keys"]:
         if isinstance(key.get(field), str) and key.pop("secret", True):
             key[field] = pulumi.Output.secret(key[field])
 gateway = NginxGateway("gateway", args)
-for name in ("url", "health_url", "api_key", "keys", "dashboard", "certificate", "log_path"):
+for name in ("url", "health_url", "api_key", "api_keys", "dashboard", "certificate", "log_path"):
     pulumi.export(name, getattr(gateway, name))
 pulumi.export("status", gateway.status)
 """
@@ -163,10 +166,10 @@ def test_up_serves_those_with_a_key(gateway: Deployed) -> None:
     shown = gateway.stack.up("--skip-preview").stdout
     outputs = gateway.stack.outputs()
     state = json.dumps(gateway.stack.resources())
-    for secret in (ANN, BOB, gateway.fleet.key, outputs["keys"]["carol"]):
+    for secret in (ANN, BOB, gateway.fleet.key, outputs["api_keys"]["carol"]):
         assert secret not in shown
         assert secret not in state
-    assert (outputs["api_key"], set(outputs["keys"])) == (ANN, {"ann", "bob", "carol"})
+    assert (outputs["api_key"], set(outputs["api_keys"])) == (ANN, {"ann", "bob", "carol"})
     text = {"model": "minilm", "input": "The harbour was quiet."}
     with gateway.client() as stranger:
         refused = stranger.post("/v1/embeddings", json=text)
@@ -185,7 +188,7 @@ def test_up_serves_those_with_a_key(gateway: Deployed) -> None:
             odd = httpx.Request("GET", outputs["url"] + "/x")
             odd.url = odd.url.copy_with(raw_path=path.encode())
             assert stranger.send(odd).status_code == 400, path
-    for key in (ANN, outputs["keys"]["carol"]):
+    for key in (ANN, outputs["api_keys"]["carol"]):
         with gateway.client(key) as caller:
             answer = caller.post("/v1/embeddings", json=text)
             assert answer.status_code == 200
@@ -391,6 +394,35 @@ def test_the_api_documents_show_in_a_browser(gateway: Deployed, tmp_path: Path) 
     assert "/v1/chat/completions" in done.stdout
     assert "/v2/models/{model}/infer" in done.stdout.replace("\u200b", "").replace("<wbr>", "")
     assert "CONSOLE" not in done.stderr, done.stderr
+
+
+def test_instances_with_tls_must_show_a_certificate_of_their_authority(
+    gateway: Deployed, tmp_path: Path
+) -> None:
+    """A gateway in front of the gateway."""
+    outputs = gateway.stack.outputs()
+    stranger = self_signed(["localhost"], 1).certificate
+    for authority, status in ((outputs["certificate"], 200), (stranger, 503)):
+        place, port = Here(tmp_path / str(status)), free_port()
+        args = {
+            "upstream": {
+                "instances": [{"url": outputs["url"], "ca_certificate": authority}],
+                "tls_name": "localhost",
+                "health_path": "/readyz",
+            },
+            "upstream_key": NEW,
+            "plans": [_FAST],
+            "keys": [{"name": "dan", "plan": "fast", "key": ANN}],
+            "listen": "127.0.0.1",
+            "port": port,
+        }
+        place.deploy(render(args, place.machine()), lambda _: None)
+        try:
+            headers = {"x-api-key": ANN}
+            answer = httpx.get(f"http://127.0.0.1:{port}/v1/models", headers=headers)
+            assert answer.status_code == status
+        finally:
+            place.remove()
 
 
 def test_another_place_is_another_gateway(gateway: Deployed, tmp_path: Path) -> None:

@@ -60,11 +60,17 @@ class NginxGatewayArgs(GatewayArgs):
 
 def problems(name: str, args: NginxGatewayArgs) -> list[Problem]:
     """Every problem with the inputs; values that are outputs are passed over."""
+    found = known_problems(args)
+    if isinstance(args.get("keys"), pulumi.Output):
+        found.append(Problem("keys", "an output", "a list that is known before the update; only "
+                             "what stands in it may be an output", "give the list itself"))  # fmt: skip
+    return found
+
+
+def known_problems(args: Mapping[str, Any]) -> list[Problem]:
+    """Every problem with the inputs that are known, where it does not matter which are not."""
     checks = Checks()
     check_gateway(checks, args, NginxGatewayArgs, log_kinds=_KINDS)
-    if isinstance(args.get("keys"), pulumi.Output):
-        checks.add("keys", "an output", "a list that is known before the update; only what stands "
-                   "in it may be an output", "give the list itself")  # fmt: skip
     _check_held(checks, args)
     _check_place(checks, args)
     return checks.problems
@@ -109,9 +115,10 @@ def _check_names(checks: Checks, args: Mapping[str, Any]) -> None:
     urls = [entry.get("url") for entry in _list(upstream.get("instances"))]
     hosts = {urlsplit(url).hostname for url in urls
              if isinstance(url, str) and url.startswith("https:")}  # fmt: skip
-    if len(hosts) > 1:
-        checks.add("upstream.tls_name", None, "the one name that the certificates of all instances "
-                   "are for", "add it; Nginx compares all of them with one name")  # fmt: skip
+    if len(hosts) > 1 or any(_address(str(host)) for host in hosts):
+        checks.add("upstream.tls_name", None, "the one DNS name that the certificates of all "
+                   "instances are for", "add it; Nginx compares all of them with one, and with no "
+                   "address")  # fmt: skip
 
 
 def _check_place(checks: Checks, args: Mapping[str, Any]) -> None:

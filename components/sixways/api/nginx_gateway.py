@@ -29,8 +29,8 @@ class NginxGateway(pulumi.ComponentResource):
     """Answers 200 while an instance may get requests; needs no key."""
     api_key: pulumi.Output[str]
     """The first key, a secret."""
-    keys: pulumi.Output[dict[str, str]]
-    """Every key by its name, a secret."""
+    api_keys: pulumi.Output[dict[str, str]]
+    """Every caller's key by the caller's name, a secret."""
     dashboard: pulumi.Output[str]
     """The API documents, which callers can try requests from."""
     certificate: pulumi.Output[str]
@@ -78,7 +78,7 @@ class NginxGateway(pulumi.ComponentResource):
         nginx = NginxProcess(f"{name}-nginx", inputs, pulumi.ResourceOptions(parent=self))
         self.url, self.health_url = nginx.url, nginx.health_url
         self.log_path, self.status = nginx.log_path, nginx.status
-        self.keys = pulumi.Output.secret({key["name"]: key["key"] for key in keys})
+        self.api_keys = pulumi.Output.secret({key["name"]: key["key"] for key in keys})
         self.api_key = pulumi.Output.secret(keys[0]["key"])
         self.dashboard = pulumi.Output.concat(self.url, "/docs")
         self.certificate = pulumi.Output.from_input(inputs.get("certificate", ""))

@@ -27,8 +27,6 @@ _INPUTS = (
     "privateKey",
 )  # fmt: skip
 _PLACE = ("stateDir", "host")
-_FORGOTTEN = ("privateKey",)
-"""How the host is reached is no part of what runs there."""
 _COMPUTED = ("url", "healthUrl", "logPath", "status", "folder", "version", "configuration")
 _RUNNING, _STOPPED, _CHANGED = "running", "stopped", "changed"
 
@@ -53,7 +51,7 @@ class NginxProcessResource(Resource):
         problems = unexpected(inputs, _INPUTS)
         args: Any = _later(gateway_args({k: v for k, v in checked.items() if k in _INPUTS}))
         args["dev"] = True  # what only a trial may do, the component has judged
-        found = nginx_args.problems(call.name, args)
+        found = nginx_args.known_problems(args)
         problems += [replace(one, field=_wire_field(one.field)) for one in found]
         keys = checked.get("keys")
         for index, key in enumerate(keys if isinstance(keys, list) else []):
@@ -66,9 +64,9 @@ class NginxProcessResource(Resource):
 
     def diff(self, call: Call, state: Values, inputs: Values) -> Changes:
         """Another place is another gateway; all else changes in place."""
-        fields = [n for n in _INPUTS if n not in _FORGOTTEN and state.get(n) != inputs.get(n)]
+        fields = [n for n in _INPUTS if state.get(n) != inputs.get(n)]
         moved = [n for n in fields if n in _PLACE and _place(state, n) != _place(inputs, n)]
-        update = [n for n in fields if n not in _PLACE]
+        update = [n for n in fields if n not in moved]
         if state.get("status") != _RUNNING:
             update.append("status")
         if state.get("version") != sixways.__version__:
@@ -179,13 +177,14 @@ def _at(call: Call, values: Values) -> Iterator[Place]:
         yield Here(_folder(call, values))
         return
     from sixways.plugin import hosts
-    from sixways.plugin.nginx_host import OnHost
 
+    with hosts.ssh_library():
+        from sixways.plugin.nginx_host import OnHost
     access = {**hosts.ACCESS_DEFAULTS, **values["host"]}
     if values.get("privateKey"):
         access["privateKey"] = values["privateKey"]
     with hosts.host(access) as remote:
-        yield OnHost(remote, call.urn, days=nginx_files.log_days(_snake(values)))
+        yield OnHost(remote, call.urn)
 
 
 def _folder(call: Call, values: Values) -> Path:
