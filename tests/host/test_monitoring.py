@@ -15,7 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
+from sixways.naming import to_camel
 from sixways.plugin.certificate import self_signed
+from sixways.plugin.monitoring import MonitoringResource
+from sixways.plugin.resource import Call
+from sixways.server.ssh import HostError
 from sixways.server.watching import FOLDER, UNIT, UNIT_FILE
 from sixways_server.metrics import Metrics
 from tests.conftest import private_pulumi
@@ -63,12 +67,22 @@ class Deployed:
             "slo": {"latency_ms": 250},
         }
 
-    def up(self, *arguments: str, check: bool = True, **changes: Any) -> str:
+    def up(self, *arguments: str, **changes: Any) -> str:
         self.args |= changes
         # Somebody whose sudo asks for no password.
         settings = {**self.machine.access("deploy"), **self.args}
         (self.stack.project / "settings.json").write_text(json.dumps(settings))
-        return self.stack.up("--skip-preview", *arguments, check=check).stdout
+        return self.stack.up("--skip-preview", *arguments).stdout
+
+    def create(self, **changes: Any) -> None:
+        """Makes another one of the same inputs, without Pulumi; one that is refused tells."""
+        inputs = {to_camel(k): v for k, v in {**self.machine.access(), **self.args}.items()}
+        inputs["slo"] = {to_camel(k): v for k, v in inputs["slo"].items()}
+        resource = MonitoringResource()
+        call = Call("urn:pulumi:test::shop::sixways:server:Monitoring::other", lambda *_: None)
+        checked, problems = resource.check(call, {**inputs, **changes})
+        assert not problems
+        resource.create(call, checked, preview=False)
 
     def ask(self, path: str) -> Any:
         """The data of Prometheus' answer; None where it does not answer."""
@@ -120,14 +134,13 @@ def test_a_host_is_watched_until_it_is_no_longer_wanted(deployed: Deployed) -> N
     assert not deployed.left()
 
     # Debian has no Grafana: nothing is begun.
-    said = deployed.up(check=False, grafana=True, grafana_password=_PASSWORD)
-    words = "grafana: 'grafana' is not accepted; accepted: a package that the host's repositories"
-    assert words in said
+    words = "'grafana' is not accepted; accepted: a package that the host's repositories have"
+    with pytest.raises(HostError, match=words):
+        deployed.create(grafana=True, grafanaPassword=_PASSWORD)
     assert not deployed.left()
     assert not machine.run("sh", "-c", "command -v prometheus || true")
-    del deployed.args["grafana"], deployed.args["grafana_password"]
 
-    assert "1 created" in deployed.up()
+    deployed.up()
     machine.wait_until(deployed.scrapes, 30, "the target is not read")
     groups = deployed.ask("rules")["groups"]
     assert sum(len(group["rules"]) for group in groups) == 21
@@ -164,34 +177,24 @@ def _changes_in_place(deployed: Deployed) -> None:
     pid = machine.run("systemctl", "show", "-P", "MainPID", UNIT)
     assert "1 updated" in deployed.up(slo={"latency_ms": 500})
     assert machine.run("systemctl", "show", "-P", "MainPID", UNIT) == pid
-    rules = json.dumps(deployed.ask("rules"))
-    assert "longer than 500 ms" in rules
+    assert "longer than 500 ms" in json.dumps(deployed.ask("rules"))
 
-    assert "1 updated" in deployed.up(retention_days=30)
-    assert "--storage.tsdb.retention.time=30d" in machine.read(UNIT_FILE)
-    assert machine.run("systemctl", "show", "-P", "MainPID", UNIT) != pid
-    machine.wait_until(deployed.scrapes, 30, "the target is not read")
-
-    # Somebody's hand on the host is found and mended.
+    # Somebody's hand on the host is found and mended, together with what the user changed.
     machine.run("systemctl", "stop", UNIT)
     machine.write(f"{FOLDER}/rules.yml", "groups: []\n")
-    said = deployed.up("--refresh")
+    said = deployed.up("--refresh", retention_days=30)
     assert f"changed: {FOLDER}/rules.yml; the next update mends it" in said
     assert "1 updated" in said
+    assert "--storage.tsdb.retention.time=30d" in machine.read(UNIT_FILE)
     machine.wait_until(deployed.scrapes, 30, "the target is not read")
     assert len(deployed.ask("rules")["groups"]) == 2
 
 
 def _refuses_what_another_stack_has(deployed: Deployed) -> None:
-    project = deployed.stack.project
-    with Stack(project, deployed.stack.env, "other") as other:
-        (project / "settings.json").write_text(
-            json.dumps({**deployed.machine.access(), **deployed.args, "owner": "shop/other"})
-        )
-        said = other.up("--skip-preview", check=False).stdout
-        assert "owner: 'shop/other' is not accepted; accepted: shop/test, whose it is" in said
+    words = "'shop/other' is not accepted; accepted: shop/test, whose it is"
+    with pytest.raises(HostError, match=words):
+        deployed.create(owner="shop/other")
     assert deployed.scrapes()
-    deployed.up("--expect-no-changes")
 
 
 def _shows_it_in_grafana(deployed: Deployed) -> None:
@@ -210,7 +213,7 @@ def _shows_it_in_grafana(deployed: Deployed) -> None:
     assert yaml.safe_load(provider)["providers"][0]["options"]["path"] == f"{FOLDER}/dashboards"
     state = json.dumps(deployed.stack.resources())
     assert _PASSWORD not in state
-    deployed.up("--expect-no-changes")
+    deployed.up("--refresh", "--expect-no-changes")
 
 
 def _offer_grafana(machine: Machine) -> None:

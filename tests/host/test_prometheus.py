@@ -26,8 +26,9 @@ from sixways.observability.prometheus import (
     scrape_configs,
 )
 from sixways.observability.slo import Slo
+from sixways_server.auth import add_key
 from tests.ports import free_port
-from tests.unit.server.conftest import Launcher, Process, add_key
+from tests.unit.server.conftest import Launcher, Process
 
 pytestmark = pytest.mark.host
 _SELECTOR = 'job="shop"'
