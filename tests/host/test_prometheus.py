@@ -26,12 +26,13 @@ from sixways.observability.prometheus import (
     scrape_configs,
 )
 from sixways.observability.slo import Slo
+from sixways_server.auth import add_key
 from tests.ports import free_port
-from tests.unit.server.conftest import Launcher, Process, add_key
+from tests.unit.server.conftest import Launcher, Process
 
 pytestmark = pytest.mark.host
 _SELECTOR = 'job="shop"'
-_SLO = Slo(latency_ms=100, latency_quantile=0.9, error_rate=0.01)
+_SLO = Slo(latency_ms=250, latency_quantile=0.9, error_rate=0.01)
 _WINDOWS = (Burn(8, 4, 2, "critical"), Burn(16, 8, 1, "warning"))
 """Hours and days as seconds."""
 
@@ -158,7 +159,7 @@ class Watched:
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
     launcher = Launcher(tmp_path, add_key(tmp_path / "keys.json"))
-    server = launcher(request_seconds=0.6)
+    server = launcher(request_seconds=1.5)
     url = server.wait_for("ready")["url"]
     port = int(url.rpartition(":")[2])
     jobs = scrape_configs(
@@ -213,7 +214,7 @@ def test_a_fault_is_told_and_over_again(watched: Watched) -> None:
 
     # Answers come, and late.
     late = {("SixwaysLatency", "critical"), ("SixwaysLatency", "warning")}
-    watched.until(lambda: late <= watched.firing(), lambda: watched.ask(6))
+    watched.until(lambda: late <= watched.firing(), lambda: watched.ask(10))
     assert ("SixwaysErrors", "critical") not in watched.firing()
 
     # Answers take longer than the server lets them.
@@ -234,7 +235,7 @@ def test_a_fault_is_told_and_over_again(watched: Watched) -> None:
 def _assert_the_dashboards_queries_answer(watched: Watched) -> None:
     """Each is valid, and has an answer unless it is of what this server does not have."""
     terms = _terms()
-    board = render(terms, title="", seconds=0.1, errors=0.01, longest=terms.pairs[-1][0])
+    board = render(terms, title="", seconds=0.25, errors=0.01, longest=terms.pairs[-1][0])
     silent = set()
     for panel in board["panels"]:
         for target in panel.get("targets", []):

@@ -2,7 +2,7 @@
 
 It is written as plain JSON by a few functions here. Grafana's own builders (PyPI
 `grafana-foundation-sdk`) hold it against Grafana's schema in the tests, and are not needed to make
-it: their versions carry a date as epoch (`1769699520!11.6.0`), so that no range of them can be
+it: their versions carry a date as epoch (`1769699379!11.6.0`), so that no range of them can be
 asked for, and a Helm chart needs placeholders where they have numbers.
 """
 

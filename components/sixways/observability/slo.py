@@ -1,9 +1,8 @@
 """The one service level objective (SLO): what an endpoint promises, on every way.
 
 It says which requests are good: answered in time, and without a fault of the server. Whatever
-watches a way is rendered from it: today CloudWatch's alarms (`cloudwatch.py`). The budgets and the
-period are what multi-window burn-rate rules need (Google, "The Site Reliability Workbook",
-chapter 5, "Alerting on SLOs"): an alert fires where a budget is used up `burn_rate` times too fast.
+watches a way is rendered from it: CloudWatch's alarms (`cloudwatch.py`), Prometheus' rules
+(`prometheus.py`) and Grafana's dashboard (`grafana.py`).
 """
 
 from dataclasses import dataclass
@@ -26,8 +25,9 @@ class SloArgs(TypedDict):
     """The largest share of requests that may fail by a fault of the server (status 5xx), above 0
     and below 1. What a caller did wrong (4xx) is not counted. Default: 0.01."""
     window_minutes: NotRequired[int]
-    """Minutes over which an alarm judges, 1 to 60: it fires when three in five of them missed the
-    objective. Longer is calmer and later. Default: 5."""
+    """Minutes over which an alarm judges, 1 to 60: CloudWatch's fires when three in five of them
+    missed the objective; of Prometheus' windows it is the shortest. Longer is calmer and later.
+    Default: 5."""
     period_days: NotRequired[int]
     """Days over which the promise holds, 1 to 90: the error budget is for this long. CloudWatch's
     alarms do not use it. Default: 30."""
