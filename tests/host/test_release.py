@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from sixways.plugin.host import HostResource
 from sixways.plugin.release import ReleaseResource
 from sixways.plugin.resource import Call, PartlyMade, Values
 from sixways.server import layout, releasing, venv
@@ -69,13 +70,35 @@ class Rig:
         for begin in [begin for begin in self.hooks if message.startswith(begin)]:
             self.hooks.pop(begin)()
 
-    def inputs(self, **changes: Any) -> Values:
+    def access(self) -> Values:
         access = self.machine.access(self.user)
-        given = {
+        return {
             "address": access["address"],
             "hostKey": access["host_key"],
             "user": access["user"],
             "privateKey": access["private_key"],
+        }
+
+    def make_host(self) -> None:
+        """User and folders, which a release does not make."""
+        given = {**self.access(), "owner": "shop/test", "supervisor": self.supervisor}
+        checked, problems = HostResource().check(self.call, given)
+        assert not problems
+        self.host = HostResource().create(self.call, checked, preview=False)[1]
+
+    def destroy(self) -> str:
+        """What `pulumi destroy` does; returns what it left."""
+        assert self.state is not None
+        self.resource.delete(self.call, self.state["address"], self.state)
+        self.resource.delete(self.call, self.state["address"], self.state)
+        assert self.resource.read(self.call, self.state["address"], self.state) is None
+        HostResource().delete(self.call, self.state["address"], self.host)
+        self.state = None
+        return self.machine.run("find", "/etc", "/opt", "/var", "/run", "-name", "*sixways*")
+
+    def inputs(self, **changes: Any) -> Values:
+        given = {
+            **self.access(),
             "models": [self.bundles.first],
             "keys": [{"name": "default", "sha256": sha256(_KEY)}],
             "wheelhouse": str(self.wheelhouse),
@@ -128,8 +151,9 @@ class Rig:
 
     def received(self) -> int:
         """Bytes that came over the machine's network card."""
-        text = self.machine.run("cat", "/sys/class/net/host0/statistics/rx_bytes")
-        return int(text)
+        text = self.machine.run("cat", "/proc/net/dev")
+        (card,) = [line for line in text.splitlines() if "host0:" in line]
+        return int(card.split(":")[1].split()[0])
 
     def units(self) -> list[str]:
         folder = self.machine.root / "etc/systemd/system"
@@ -176,13 +200,13 @@ def rig(
 ) -> Iterator[Rig]:
     watch, releasing.WATCH_SECONDS = releasing.WATCH_SECONDS, 1.0
     with own_machine(tmp_path_factory.mktemp("host")) as made:
-        made.run("useradd", "--system", "--user-group", "--no-create-home", layout.USER)
-        yield Rig(made, bundles, wheelhouse)
+        ready = Rig(made, bundles, wheelhouse)
+        ready.make_host()
+        yield ready
     releasing.WATCH_SECONDS = watch
 
 
 def test_what_can_be_known_before_is_told_before_a_byte_is_sent(rig: Rig) -> None:
-    rig.machine.run("mkdir", "-p", layout.HOME)
     rig.machine.run("mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", layout.HOME)
     before = rig.received()
     with pytest.raises(HostError, match=r"the disk is too small; nothing was sent") as refused:
@@ -207,7 +231,8 @@ def test_what_can_be_known_before_is_told_before_a_byte_is_sent(rig: Rig) -> Non
     with pytest.raises(HostError, match="python: '/usr/bin/python4' is not accepted"):
         rig.up(python="/usr/bin/python4")
     assert rig.received() - before < _SMALLEST
-    assert rig.machine.run("ls", "-A", layout.HOME) == ""
+    found = rig.machine.run("find", layout.HOME, layout.STATE, "-type", "f")
+    assert found == ""
     assert rig.units() == []
 
 
@@ -362,13 +387,8 @@ def test_an_environment_comes_from_an_index_too(rig: Rig) -> None:
 
 
 def test_a_destroy_leaves_nothing_of_ours(rig: Rig) -> None:
-    state = rig.up()
-    rig.resource.delete(rig.call, state["address"], state)
-    rig.resource.delete(rig.call, state["address"], state)
-    rig.state = state
-    assert rig.refresh() is None
-    left = rig.machine.run("find", "/etc", "/opt", "/var", "/run", "-name", "*sixways*")
-    assert left == ""
+    rig.up()
+    assert rig.destroy() == ""
     assert rig.machine.run("systemctl", "list-units", "--all", "--no-legend", "sixways*") == ""
 
 
@@ -377,8 +397,8 @@ def test_a_host_without_systemd_is_served_by_supervisord(
 ) -> None:
     monkeypatch.setattr(releasing, "WATCH_SECONDS", 1.0)
     with own_machine(tmp_path, systemd=False) as made:
-        made.run("useradd", "--system", "--user-group", "--no-create-home", layout.USER)
         rig = Rig(made, bundles, wheelhouse, supervisor="supervisord", user="deploy")
+        rig.make_host()
         # What a failed first release left is in the state, and the next one goes on from there.
         with pytest.raises(PartlyMade, match="Nothing served before") as failed:
             rig.up(models=[bundles.broken])
@@ -396,6 +416,4 @@ def test_a_host_without_systemd_is_served_by_supervisord(
         assert owner.strip() == "sixways"
         made.run("pkill", "-KILL", "-f", "sixways_server")
         made.wait_until(lambda: rig.ask("green") == 200, 30, "it was not started again")
-        rig.resource.delete(rig.call, state["address"], state)
-        left = made.run("find", "/etc", "/opt", "/var", "/run", "-name", "*sixways*")
-        assert left == ""
+        assert rig.destroy() == ""

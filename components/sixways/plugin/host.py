@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from sixways.plugin.hosts import ACCESS, ACCESS_DEFAULTS, SECRETS, check_access, host
+from sixways.plugin.hosts import ACCESS, ACCESS_DEFAULTS, SECRETS, check_access, host, ssh_library
 from sixways.plugin.resource import Call, Changes, PartlyMade, Resource, Values, unexpected
 from sixways.plugin.values import UNKNOWN, is_unknown
 from sixways_bundle import BundleError, Problem
@@ -67,9 +67,9 @@ class HostResource(Resource):
         """Makes the host ready; where that fails, it is as it was before."""
         if preview:
             return "", {**inputs, **_foreseen(call, inputs)}
-        from sixways.server import ground
-
         with host(inputs) as remote:
+            from sixways.server import ground
+
             before = ground.load(remote)
             try:
                 return inputs["address"], {**inputs, **_make_ready(call, remote, inputs)}
@@ -84,9 +84,9 @@ class HostResource(Resource):
                 "a host cannot be imported. Fix: declare it and run pulumi up, which changes only "
                 "what is missing"
             )
-        from sixways.server import facts, ground
-
         with host(state) as remote:
+            from sixways.server import facts, ground
+
             mark = ground.load(remote)
             if mark is None or mark.owner != state["owner"]:
                 whose = f"is {mark.owner}'s" if mark else "has nothing of this stack"
@@ -108,9 +108,9 @@ class HostResource(Resource):
 
     def delete(self, call: Call, resource_id: str, state: Values) -> None:
         """Takes away what is ours. Packages stay: nobody knows who uses them by now."""
-        from sixways.server import ground
-
         with host(state) as remote:
+            from sixways.server import ground
+
             mark = ground.load(remote)
             if mark is None:
                 return
@@ -142,7 +142,7 @@ def _make_ready(call: Call, remote: Remote, inputs: Values, state: Values | None
         facts = gather(remote)
     ground.prepare(remote, facts, mark)
     if "firewall" in inputs:
-        wanted = firewall.Firewall.of(inputs, facts)
+        wanted = firewall.Firewall.of(inputs, facts, firewall.lookup(remote))
         if firewall.difference(remote, wanted):
             firewall.apply(remote, wanted, call.status)
     else:
@@ -176,7 +176,7 @@ def _require(
         )
     if "firewall" in inputs:
         firewall.require_alone(facts, name)
-        firewall.Firewall.of(inputs, facts).require_way(facts, name)
+        firewall.Firewall.of(inputs, facts, firewall.lookup(remote)).require_way(facts, name)
     return mark
 
 
@@ -208,17 +208,15 @@ def _foreseen(call: Call, inputs: Values) -> Values:
     outputs: Values = dict.fromkeys(_OUTPUTS, UNKNOWN)
     if is_unknown(inputs):
         return outputs
-    from sixways.server.facts import gather
-    from sixways.server.ssh import HostError
+    with ssh_library():
+        from sixways.server.facts import gather
+        from sixways.server.ssh import ConnectionLost
 
     try:
         with host(inputs) as remote:
             facts = gather(remote)
             _require(remote, facts, inputs)
-    except HostError as error:
-        if not any(problem.field == "address" for problem in error.problems):
-            raise
-        # It may be made by this very update.
+    except ConnectionLost as error:  # it may be made by this very update
         call.log("warning", f"not looked at yet: {error.message}.", False)
         return outputs
     found = facts.outputs()
@@ -233,7 +231,9 @@ def _status(remote: Remote, state: Values, facts: Facts) -> str:
         return "its Python is gone"
     if not facts.nginx_version:
         return "its Nginx is gone"
-    wanted = firewall.Firewall.of(state, facts) if "firewall" in state else None
+    wanted = None
+    if "firewall" in state:
+        wanted = firewall.Firewall.of(state, facts, firewall.lookup(remote))
     return ground.difference(remote) or firewall.difference(remote, wanted) or _READY
 
 
@@ -270,8 +270,6 @@ def _check_packages(given: Any) -> list[Problem]:
 
 
 def _check_firewall(given: Any) -> list[Problem]:
-    try:
+    with ssh_library():
         from sixways.server.firewall import problems
-    except ImportError:  # told when the host is reached
-        return []
     return problems(given)

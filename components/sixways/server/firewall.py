@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -33,6 +34,7 @@ OPEN_HTTPS = {
     "ufw": "ufw allow https",
 }
 """How each firewall that a distribution brings lets callers in."""
+_NAME = re.compile(r"[A-Za-z]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _FIELDS = ("allowSshFrom", "allowHttpsFrom", "fleet", "ports", "httpsPort")
 
@@ -60,8 +62,16 @@ class Firewall:
     ports: tuple[int, ...]
 
     @classmethod
-    def of(cls, inputs: dict[str, Any], facts: Facts) -> Firewall:
-        """That of a resource's checked inputs."""
+    def of(
+        cls, inputs: dict[str, Any], facts: Facts, lookup: Callable[[str], list[str]]
+    ) -> Firewall:
+        """That of a resource's checked inputs.
+
+        Args:
+            inputs: with `firewall`.
+            facts: of the host.
+            lookup: gives the addresses of a host of the fleet that is known by a name.
+        """
         wanted = inputs["firewall"]
         exporter = (EXPORTER_PORT,) if inputs.get("nodeExporter") else ()
         https = wanted.get("httpsPort", 443)
@@ -70,7 +80,7 @@ class Firewall:
             ssh_from=_networks(wanted.get("allowSshFrom")),
             https_port=https,
             https_from=_networks(wanted.get("allowHttpsFrom")),
-            fleet=_networks(wanted.get("fleet")) or (),
+            fleet=_addresses(wanted.get("fleet", ()), lookup),
             fleet_ports=(https, layout.FLEET_PORT, *exporter),
             ports=tuple(sorted(set(wanted.get("ports", ())))),
         )
@@ -107,7 +117,9 @@ def problems(given: object) -> list[Problem]:
         for name in sorted(set(given) - set(_FIELDS))
     ]
     for name in ("allowSshFrom", "allowHttpsFrom", "fleet"):
-        example = "10.0.0.7" if name == "fleet" else "10.0.0.0/8"
+        accepted = "an IP address or network, e.g. 10.0.0.0/8"
+        if name == "fleet":
+            accepted = "an IP address, or a name that the host can look up"
         values = given.get(name, [])
         if not isinstance(values, list):
             values = [values]
@@ -115,10 +127,9 @@ def problems(given: object) -> list[Problem]:
             found.append(Problem(f"firewall.{name}", "", "at least one network",
                                  "leave it out for everybody"))  # fmt: skip
         for index, value in enumerate(values):
-            if not (isinstance(value, str) and _is_network(value)):
-                found.append(Problem(f"firewall.{name}[{index}]", str(value),
-                                     f"an IP address or network, e.g. {example}",
-                                     "names are not looked up when the host starts"))  # fmt: skip
+            named = name == "fleet" and isinstance(value, str) and _NAME.fullmatch(value)
+            if not (named or (isinstance(value, str) and _is_network(value))):
+                found.append(Problem(f"firewall.{name}[{index}]", str(value), accepted))
     ports = given.get("ports", [])
     given_ports = list(enumerate(ports)) if isinstance(ports, list) else [(0, ports)]
     for where, port in [(f"ports[{n}]", p) for n, p in given_ports] + [
@@ -130,6 +141,26 @@ def problems(given: object) -> list[Problem]:
                 Problem(f"firewall.{where}", str(port), "a whole number from 1 to 65535", "e.g. 80")
             )
     return found
+
+
+def lookup(remote: Remote) -> Callable[[str], list[str]]:
+    """Looks a name up on the host, which writes addresses down: a host that starts has no DNS yet.
+
+    Whoever calls what is returned gets a HostError where there is no such name.
+    """
+
+    def ask(name: str) -> list[str]:
+        lines = remote.run("getent", "ahosts", name, check=False).stdout.splitlines()
+        found = sorted({line.split()[0] for line in lines if line.strip()})
+        if not found:
+            raise HostError(
+                f"{remote.access} cannot look up {name}",
+                [Problem("firewall.fleet", name, "a name that the host can look up",
+                         "give the IP address")],
+            )  # fmt: skip
+        return found
+
+    return ask
 
 
 def require_alone(facts: Facts, host: str) -> None:
@@ -163,12 +194,7 @@ def apply(remote: Remote, wanted: Firewall, on_step: Callable[[str], None]) -> N
     try:
         remote.run(_NFT, "-c", "-f", _TRIED)
         on_step(f"load the firewall's rules; they go after {ROLLBACK_SECONDS} s unless ssh works")
-        _stop_timer(remote)
-        remote.run(
-            "systemd-run", f"--unit={_ROLLBACK}", f"--on-active={ROLLBACK_SECONDS}", "--collect",
-            "--timer-property=AccuracySec=1s", "/bin/sh", "-c", _BACK,
-        )  # fmt: skip
-        remote.run(_NFT, "-f", _TRIED)
+        _load_for_a_while(remote, ROLLBACK_SECONDS)
         try:
             with connected(remote.access):
                 pass
@@ -220,6 +246,14 @@ def _service() -> str:
     return template(__package__, "files", SERVICE).render(nft=_NFT, rules=RULES)
 
 
+def _load_for_a_while(remote: Remote, seconds: float) -> None:
+    """Loads what is tried; the host itself takes it back, whatever becomes of this connection."""
+    _stop_timer(remote)
+    remote.run("systemd-run", f"--unit={_ROLLBACK}", f"--on-active={seconds}", "--collect",
+               "--timer-property=AccuracySec=1s", "/bin/sh", "-c", _BACK)  # fmt: skip
+    remote.run(_NFT, "-f", _TRIED)
+
+
 def _stop_timer(remote: Remote) -> None:
     """Before it is started, too: an update that was interrupted left it running."""
     remote.run("systemctl", "stop", f"{_ROLLBACK}.timer", check=False)
@@ -227,6 +261,15 @@ def _stop_timer(remote: Remote) -> None:
 
 def _networks(values: Sequence[str] | None) -> tuple[Network, ...] | None:
     return None if values is None else tuple(ipaddress.ip_network(value) for value in values)
+
+
+def _addresses(values: Sequence[str], lookup: Callable[[str], list[str]]) -> tuple[Network, ...]:
+    found = [
+        address
+        for value in values
+        for address in ([value] if _is_network(value) else lookup(value))
+    ]
+    return _networks(list(dict.fromkeys(found))) or ()
 
 
 def _is_network(value: str) -> bool:

@@ -1,5 +1,5 @@
 """What every host of ours has before anything is released to it: a mark of whose it is, a user,
-folders, a running Nginx. All of it can be taken away again, and nothing else is.
+folders. All of it can be taken away again, and nothing else is.
 """
 
 from __future__ import annotations
@@ -71,17 +71,15 @@ def require_ours(mark: Mark | None, owners: tuple[str, ...], host: str) -> None:
 
 
 def prepare(remote: Remote, facts: Facts, mark: Mark) -> None:
-    """User, folders, SELinux and Nginx. The mark says afterwards what was changed.
+    """User, folders and SELinux. The mark says afterwards what was changed.
 
     Raises:
-        HostError: something of it is in the way, or does not start.
+        HostError: something of it is in the way.
     """
     _make_user(remote, mark)
     _make_folders(remote)
     if facts.selinux:
         _relax(remote, mark)
-    if facts.systemd_version:
-        _start_nginx(remote)
 
 
 def clear(remote: Remote, mark: Mark) -> None:
@@ -170,15 +168,3 @@ def _relax(remote: Remote, mark: Mark) -> None:
         save(remote, mark)
         remote.run("/usr/sbin/semanage", "port", "-a", "-t", _LOCAL_PORT_TYPE, "-p", "tcp",
                    str(layout.FLEET_PORT))  # fmt: skip
-
-
-def _start_nginx(remote: Remote) -> None:
-    if remote.run("systemctl", "is-active", "nginx", check=False).ok:
-        return
-    if not remote.run("systemctl", "enable", "--now", "nginx", check=False).ok:
-        said = remote.run("journalctl", "-u", "nginx", "-n", "8", "-o", "cat", check=False).stdout
-        raise HostError(
-            f"{remote.access}: Nginx does not start:\n{said.strip()}",
-            [Problem("port", "80", "a free port, or no site on it",
-                     "end what listens there, or remove /etc/nginx/sites-enabled/default")],
-        )  # fmt: skip

@@ -267,11 +267,14 @@ def remove(remote: Remote, kind: str) -> None:
     remote.remove(
         *(layout.config(slot) for slot in layout.SLOTS),
         *(f"{layout.STATE}/{slot}" for slot in layout.SLOTS),
-        *(layout.BUNDLES, layout.VENVS, layout.WHEELS, layout.SUPERVISOR, layout.RELEASES),
-        *(layout.INCOMING, layout.KEYS, live),
+        *(layout.WHEELS, layout.SUPERVISOR, layout.INCOMING, layout.KEYS, layout.GREEN_IS_LIVE),
     )
-    remote.run("rmdir", "--ignore-fail-on-non-empty", layout.HOME, layout.STATE,
-               layout.LOGS, layout.ETC, check=False)  # fmt: skip
+    folders = (layout.BUNDLES, layout.VENVS, layout.RELEASES)
+    remote.run("find", *folders, "-mindepth", "1", "-delete", check=False)
+    empty = ["/run/sixways"]
+    if not remote.exists(layout.OWNER):  # else they go with the host
+        empty += [*folders, live, layout.HOME, layout.STATE, layout.LOGS, layout.ETC]
+    remote.run("rmdir", "--ignore-fail-on-non-empty", *empty, check=False)
 
 
 def _status(
@@ -332,7 +335,6 @@ def _require_room(remote: Remote, release: Release, venv_id: str, bundle_bytes: 
 
 def _folders(remote: Remote) -> None:
     remote.folder(layout.ETC)
-    remote.folder(layout.STATE)
     remote.folder(layout.RELEASES)
 
 
