@@ -18,6 +18,10 @@ from typing import Any
 import httpx
 import pytest
 
+from sixways.naming import to_camel
+from sixways.plugin.certificate import self_signed
+from sixways.plugin.resource import Call
+from sixways.plugin.site import SiteResource
 from sixways.server import acme, host_site, layout
 from tests.conftest import private_pulumi
 from tests.engine.pulumi_stack import Stack
@@ -314,3 +318,25 @@ def _start_pebble(machine: Machine, pebble: Path, folder: Path) -> Path:
         lambda: "newNonce" in machine.run("curl", "-s", "https://localhost:14000/dir",
                                           check=False), 20, "pebble does not answer")  # fmt: skip
     return certificate
+
+
+def test_a_host_without_systemd_gets_its_nginx_started_and_stopped(tmp_path: Path) -> None:
+    resource, made = SiteResource(), self_signed(["localhost"], 30)
+    call = Call("urn:pulumi:test::shop::sixways:server:Site::site", lambda *_: None)
+    with own_machine(tmp_path, systemd=False) as machine:
+        access = {to_camel(name): value for name, value in machine.access().items()}
+        pair = {"certificate": made.certificate, "certificateKey": made.private_key}
+        inputs, problems = resource.check(call, {**access, **pair, "nginxVersion": "1.22.1"})
+        assert problems == []
+        name, state = resource.create(call, inputs, preview=False)
+        seen = machine.run("curl", "-sk", "https://127.0.0.1/readyz")
+        assert json.loads(seen)["error"]["code"] == "unavailable"  # there is no server
+        assert resource.read(call, name, state) == state
+        limited = {**inputs, "requestsPerMinute": 60}
+        state = resource.update(call, state, limited, preview=False)
+        assert resource.read(call, name, {**limited, **state}) == {**limited, **state}
+        resource.delete(call, name, {**limited, **state})
+        machine.wait_until(
+            lambda: "nginx" not in machine.run("ps", "-A", "-o", "comm="), 10, "Nginx runs"
+        )
+        assert not machine.read(layout.NGINX_SITE)

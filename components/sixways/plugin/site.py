@@ -121,7 +121,6 @@ class SiteResource(Resource):
 
             files, ports = _files(inputs), _ports(inputs)
             nginx.require_free(remote, ports)
-            nginx.allow_by_selinux(remote, ports)
             started = not nginx.runs(remote)
             try:
                 with nginx.put_back_on_error(

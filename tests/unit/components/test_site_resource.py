@@ -146,22 +146,3 @@ def test_the_program_that_has_a_port_is_named() -> None:
     with pytest.raises(HostError, match=r"redirectHttp: '80' .* stop apache2"):
         nginx.require_free(remote, {443: "httpsPort", 80: "redirectHttp"})
     assert nginx.listening(remote) == {443}
-
-
-def test_selinux_is_asked_where_it_rules() -> None:
-    without: Any = _Remote()
-    nginx.allow_by_selinux(without, [443])
-    assert len(without.asked) == 1
-    listed = "http_cache_port_t tcp 8080\nhttp_port_t                    tcp      80, 443, 8443\n"
-    on: Any = _Remote(
-        selinuxenabled="", getsebool="httpd_can_network_connect --> off", setsebool="",
-        semanage=listed,
-    )  # fmt: skip
-    nginx.allow_by_selinux(on, [80, 443, 5443])
-    assert "setsebool -P httpd_can_network_connect on" in on.asked
-    assert [line for line in on.asked if line.startswith("semanage")] == [
-        "semanage port -a -t http_port_t -p tcp 5443"
-    ]
-    bare: Any = _Remote(selinuxenabled="", getsebool="httpd_can_network_connect --> on")
-    with pytest.raises(HostError, match="policycoreutils-python-utils"):
-        nginx.allow_by_selinux(bare, [443])
