@@ -200,7 +200,7 @@ def rig(
 ) -> Iterator[Rig]:
     watch, releasing.WATCH_SECONDS = releasing.WATCH_SECONDS, 1.0
     with own_machine(tmp_path_factory.mktemp("host")) as made:
-        ready = Rig(made, bundles, wheelhouse)
+        ready = Rig(made, bundles, wheelhouse, user="deploy")
         ready.make_host()
         yield ready
     releasing.WATCH_SECONDS = watch
@@ -241,7 +241,7 @@ def test_the_first_release_serves_though_its_upload_was_cut(rig: Rig) -> None:
 
     def cut() -> None:
         at[0] = rig.received()
-        rig.machine.run("pkill", "-KILL", "-f", "^sshd: root")
+        rig.machine.run("pkill", "-KILL", "-f", "^sshd: deploy")
 
     rig.hooks["upload  "] = cut  # with some bytes of the bundle there
     state = rig.up()
@@ -397,7 +397,7 @@ def test_a_host_without_systemd_is_served_by_supervisord(
 ) -> None:
     monkeypatch.setattr(releasing, "WATCH_SECONDS", 1.0)
     with own_machine(tmp_path, systemd=False) as made:
-        rig = Rig(made, bundles, wheelhouse, supervisor="supervisord", user="deploy")
+        rig = Rig(made, bundles, wheelhouse, supervisor="supervisord")
         rig.make_host()
         # What a failed first release left is in the state, and the next one goes on from there.
         with pytest.raises(PartlyMade, match="Nothing served before") as failed:
