@@ -25,7 +25,7 @@ from sixways.api import KongGateway
 
 settings = json.loads(Path("settings.json").read_text())
 gateway = KongGateway(settings["name"], settings["args"])
-for output in ("url", "health_url", "api_key", "keys", "dashboard", "namespace", "service_name",
+for output in ("url", "health_url", "api_key", "api_keys", "dashboard", "namespace", "service_name",
                "configuration"):
     pulumi.export(output, getattr(gateway, output))
 """
@@ -93,8 +93,8 @@ def test_a_gateway_lives_changes_without_a_gap_and_leaves_nothing(
         assert outputs["dashboard"] == f"{url}/docs"
         assert (outputs["namespace"], outputs["service_name"]) == (name, name)
         assert outputs["api_key"] == _KEY
-        trial = outputs["keys"]["trial"]
-        assert outputs["keys"] == {"shop": _KEY, "trial": trial}
+        trial = outputs["api_keys"]["trial"]
+        assert outputs["api_keys"] == {"shop": _KEY, "trial": trial}
         assert len(trial) >= 32
 
         first = get("deployment", name, "-n", name)
@@ -134,7 +134,7 @@ def test_a_gateway_lives_changes_without_a_gap_and_leaves_nothing(
         assert min(state["status"].get("availableReplicas", 0) for state in watch.states) == 2
         both = {_NEXT, f"Bearer {_NEXT}", _KEY, f"Bearer {_KEY}"}
         assert _credentials(_configuration(after, name), "shop") == both
-        assert stack.outputs()["keys"] == {"shop": _NEXT, "trial": trial}
+        assert stack.outputs()["api_keys"] == {"shop": _NEXT, "trial": trial}
         _no_secret_in_clear(pulumi_env, name, _NEXT)
 
         # The old key goes, and another plan counts: the same objects, another configuration.

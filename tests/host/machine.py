@@ -341,6 +341,7 @@ def _network(namespace: str, number: int, network: str) -> Iterator[None]:
     # The machines see each other's own addresses; outside they all have this side's.
     nat = ["-t", "nat", "POSTROUTING", "-s", f"{network}.0/24", "!", "-d", "10.213.0.0/16",
            "-j", "MASQUERADE"]  # fmt: skip
+    _remove_leftovers(number)
     try:
         for command in (
             f"netns add {namespace}",
@@ -362,6 +363,20 @@ def _network(namespace: str, number: int, network: str) -> Iterator[None]:
         subprocess.run(["iptables", *nat[:2], "-D", *nat[2:]], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", here], check=False, capture_output=True)
         subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
+
+
+def _remove_leftovers(number: int) -> None:
+    """Ends what a run that was killed left: the number is ours by now, so nobody else uses it."""
+    for link in Path("/sys/class/net").glob(f"sw*h{number}"):
+        subprocess.run(["ip", "link", "del", link.name], check=False, capture_output=True)
+    for namespace in Path("/run/netns").glob(f"sixways*x{number}"):
+        pids = subprocess.run(
+            ["ip", "netns", "pids", namespace.name], capture_output=True, text=True, check=False
+        )
+        for pid in pids.stdout.split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), 9)
+        subprocess.run(["ip", "netns", "del", namespace.name], check=False, capture_output=True)
 
 
 def _ip(command: str) -> None:

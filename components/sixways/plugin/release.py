@@ -137,7 +137,7 @@ class ReleaseResource(Resource):
 def _work(call: Call) -> Work:
     with hosts.ssh_library():
         from sixways.server.work import Work
-    return Work(Progress(call), call.cancelled)
+    return Work(Progress(call), call.cancelled, call.status)
 
 
 def _release(call: Call, inputs: Values, work: Work) -> Values:

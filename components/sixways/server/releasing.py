@@ -146,7 +146,7 @@ def roll(
             raise _failed(remote, error, supervisor.name(target), old, moved, undone, log) from None
         raise
     if old is not None:
-        work.progress("end", 0.0, f"the server in slot {old} answers what it has accepted")
+        work.tell(f"end: the server in slot {old} answers what it has accepted")
         supervisor.remove(old)
         remote.remove(layout.config(old))
     kept = history.prune(remote, release_id, release.keep)

@@ -45,6 +45,7 @@ def test_the_tokens_of_the_classes_are_those_of_the_plugin() -> None:
     from sixways.plugin.provider import RESOURCES
 
     assert {resource.token for resource in RESOURCES} == {
+        "sixways:api:NginxProcess",
         "sixways:cloud:BundleUpload",
         "sixways:index:ApiKey",
         "sixways:index:Bundle",
