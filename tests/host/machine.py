@@ -111,6 +111,10 @@ class Machine:
         except shutil.Error:  # another file system
             shutil.copytree(source, target, dirs_exist_ok=True)
 
+    def mask(self, unit: str) -> None:
+        """Lets systemd never start it."""
+        (self.root / "etc/systemd/system" / unit).symlink_to("/dev/null")
+
     def access(self, user: str = "root") -> AccessArgs:
         """How it is reached over ssh as root, `deploy` (sudo without password) or `guest`."""
         return {
@@ -290,6 +294,9 @@ def own_machine(
         made.write("/etc/hostname", f"{name}\n")
         made.write("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost\n")
         made.write("/etc/pip.conf", _pip_settings())
+        # Nobody tells systemd in here that a user's manager has ended: a login would wait for its
+        # timeout, a minute and more.
+        made.mask("user@.service")
         _make_key(made.root / _HOST_KEY.lstrip("/"))
         _make_key(folder / "login_key")
         public = (folder / "login_key.pub").read_text()

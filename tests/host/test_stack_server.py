@@ -82,18 +82,20 @@ class Caller:
     """Asks one host for an embedding, again and again, and counts what comes of it."""
 
     def __init__(self, url: str, key: str, certificate: str) -> None:
-        self._client = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Bearer {key}"},
-            verify=ssl.create_default_context(cadata=certificate),
-            timeout=60,
-        )
+        self._url, self._key = url, key
+        self._trust = ssl.create_default_context(cadata=certificate)
         self.seen: Counter[str] = Counter()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def ask(self) -> httpx.Response:
-        return self._client.post("/v1/embeddings", json={"model": "minilm", "input": "Moin."})
+        """Once, over a connection of its own."""
+        with self._client() as client:
+            return _ask(client)
+
+    def _client(self) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self._key}"}
+        return httpx.Client(base_url=self._url, headers=headers, verify=self._trust, timeout=60)
 
     def __enter__(self) -> Caller:
         self._thread.start()
@@ -105,13 +107,14 @@ class Caller:
         assert not self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._end.wait(0.03):
-            try:
-                answer = self.ask()
-                good = answer.status_code == 200
-                self.seen["answered" if good else f"{answer.status_code} {answer.text}"] += 1
-            except httpx.HTTPError as error:
-                self.seen[repr(error)] += 1
+        with self._client() as client:
+            while not self._end.wait(0.05):
+                try:
+                    answer = _ask(client)
+                    good = answer.status_code == 200
+                    self.seen["answered" if good else f"{answer.status_code} {answer.text}"] += 1
+                except httpx.HTTPError as error:
+                    self.seen[repr(error)] += 1
 
     def more(self, requests: int = 20) -> None:
         """Waits until so many more were answered."""
@@ -120,6 +123,10 @@ class Caller:
 
     def none_failed(self) -> bool:
         return set(self.seen) == {"answered"} and self.seen["answered"] > 20
+
+
+def _ask(client: httpx.Client) -> httpx.Response:
+    return client.post("/v1/embeddings", json={"model": "minilm", "input": "Moin."})
 
 
 def _callers(outputs: dict[str, Any]) -> list[Caller]:
