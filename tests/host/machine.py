@@ -227,6 +227,8 @@ class Machine:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            # The network is its own, and so are the kernel's settings of it.
+            env={**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},
         )  # fmt: skip
 
     def _leader(self) -> int:

@@ -87,7 +87,8 @@ class Deployed:
     def files(self) -> dict[str, str]:
         """The digests of all that is Nginx's or ours; of logs, that they are there."""
         found = {}
-        for folder in ("etc/nginx", "etc/sixways", "var/log/nginx", "var/lib/sixways"):
+        folders = ("etc/nginx", "etc/sixways", "etc/sysctl.d", "var/log/nginx", "var/lib/sixways")
+        for folder in folders:
             for path in (self.machine.root / folder).rglob("*"):
                 read = path.is_file() and path.suffix != ".log"
                 found[str(path)] = hashlib.sha256(path.read_bytes() if read else b"").hexdigest()

@@ -101,7 +101,7 @@ class SiteResource(Resource):
     def delete(self, call: Call, resource_id: str, state: Values) -> None:
         """Takes the site away with its certificates and logs; Nginx goes on without it."""
         with hosts.host(state) as remote:
-            from sixways.server import acme, host_site, nginx
+            from sixways.server import acme, host_site, nginx, silence
 
             remote.remove(layout.NGINX_SITE)
             if nginx.runs(remote):
@@ -110,6 +110,7 @@ class SiteResource(Resource):
                 else:
                     nginx.reload(remote)
             acme.leave(remote)
+            silence.forget(remote)
             remote.remove(*_certificates())
             logs = (host_site.ACCESS_LOG, host_site.ERROR_LOG)
             remote.run("sh", "-c", 'for log; do rm -f -- "$log" "$log"[.-]*; done', "rm", *logs)
@@ -117,14 +118,14 @@ class SiteResource(Resource):
 
     def _apply(self, call: Call, inputs: Values, state: Values) -> Values:
         with hosts.host(inputs) as remote:
-            from sixways.server import acme, host_site, nginx
+            from sixways.server import acme, host_site, nginx, silence
 
             files, ports = _files(inputs), _ports(inputs)
             nginx.require_free(remote, ports)
             started = not nginx.runs(remote)
             try:
                 with nginx.put_back_on_error(
-                    remote, [*_certificates(), layout.NGINX_SITE, acme.HOOK]
+                    remote, [*_certificates(), layout.NGINX_SITE, acme.HOOK, layout.FLEET_SYSCTL]
                 ):
                     call.status("write the site")
                     _make_folders(remote)
@@ -149,6 +150,11 @@ class SiteResource(Resource):
                 raise
             if "acme" not in inputs:
                 acme.leave(remote)
+            if not inputs["peers"]:
+                silence.forget(remote)
+            elif not silence.heed(remote):
+                call.log("warning", "the kernel's settings cannot be changed on this host: a peer "
+                         "that loses its power is noticed late", False)  # fmt: skip
             # What the inputs no longer name.
             remote.remove(*set(_certificates()) - {*files, *_shown()})
             shown = remote.read(host_site.CERTIFICATE)
@@ -205,7 +211,7 @@ def _prepare_acme(remote: Remote) -> None:
 
 def _files(inputs: Values) -> dict[str, File]:
     """What lies on the host because of the inputs; an ACME certificate is not of them."""
-    from sixways.server import host_site
+    from sixways.server import host_site, silence
     from sixways.server.nginx import File
 
     files: dict[str, File] = {}
@@ -214,6 +220,7 @@ def _files(inputs: Values) -> dict[str, File]:
     if inputs["peers"]:
         fleet = (host_site.FLEET_CERTIFICATE, host_site.FLEET_KEY)
         files |= _pair(fleet, inputs["fleetCertificate"], inputs["fleetKey"])
+        files[layout.FLEET_SYSCTL] = silence.FILE
     return {**files, layout.NGINX_SITE: File(_site(inputs).render())}
 
 

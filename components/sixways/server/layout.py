@@ -35,6 +35,8 @@ TLS = f"{ETC}/tls"
 STATE = "/var/lib/sixways"
 LOGS = "/var/log/sixways"
 NGINX_SITE = "/etc/nginx/conf.d/sixways.conf"
+FLEET_SYSCTL = "/etc/sysctl.d/60-sixways.conf"
+"""How soon the hosts of a fleet take one for dead that has lost its power."""
 
 SLOTS = ("blue", "green")
 PORTS = {"blue": 5001, "green": 5002}
