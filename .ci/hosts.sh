@@ -8,12 +8,22 @@ base=${SIXWAYS_HOST_BASE:-$HOME/.cache/sixways/hosts/debian-12.tar}
 own=${base%.tar}-ssh.tar
 packages=()
 for pair in systemd-nspawn:systemd-container nginx:nginx-light debootstrap:debootstrap \
-    iptables:iptables ip:iproute2; do
+    iptables:iptables ip:iproute2 prometheus:prometheus; do
     PATH="$PATH:/usr/sbin" command -v "${pair%%:*}" >/dev/null || packages+=("${pair##*:}")
 done
 if [ "${#packages[@]}" -gt 0 ]; then
     apt-get -q update
+    # Their services would listen on this machine; the tests start what they need.
+    policy=/usr/sbin/policy-rc.d
+    made=
+    if [ ! -e "$policy" ]; then
+        made=$policy
+        trap 'rm -f "$made"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
     DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${packages[@]}"
+    [ -z "$made" ] || rm -f "$made"
 fi
 
 work=$(mktemp -d)

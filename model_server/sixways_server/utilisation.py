@@ -2,13 +2,15 @@
 
 prometheus_client's own collector sees one process. A server has more: workers, and a process
 that decodes for each language model. So the figures here are of all of them together, under the
-same names. Accelerators are the machine's, whoever uses them.
+same names. Processors, memory, disks and accelerators are the machine's, whoever uses them; in a
+container they are the node's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +25,15 @@ if TYPE_CHECKING:
 
 _NVML = "libnvidia-ml.so.1"
 _ACCELERATORS = Path("/sys/class/accel")
+_DISC_IMAGES = ("squashfs", "iso9660", "erofs")
+"""Always full, and not to be written to."""
 _GPU = ("hw_id", "hw_type", "hw_name")
 _NPU = ("hw_id", "hw_type")
 
 
 def collectors(board: Board) -> list[Collector]:
     """Those that have something to tell on this machine."""
-    found: list[Collector] = [Processes(board)]
+    found: list[Collector] = [Processes(board), Machine()]
     gpus = Gpus.here()
     if gpus is not None:
         found.append(gpus)
@@ -97,6 +101,94 @@ class Processes(Collector):
                 "sixways_processes", "Processes of the server: workers, decoding.", count
             ),
         ]
+
+
+class Machine(Collector):
+    """Processors, memory and disks, by OpenTelemetry's names (`system.cpu.time` …)."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Reads them (called by the registry)."""
+        import psutil
+
+        families: list[Metric] = []
+        # What a hardened host does not show is left out.
+        for read in (_cpu, _memory, _disks, _filesystems):
+            with contextlib.suppress(OSError, psutil.Error, NotImplementedError):
+                families += read(psutil)
+        return families
+
+
+def _cpu(psutil: Any) -> list[Metric]:
+    times = psutil.cpu_times()
+    spent = CounterMetricFamily(
+        "system_cpu_time_seconds", "Time that the machine's processors spent.", labels=["cpu_mode"]
+    )
+    for mode in ("user", "nice", "system", "idle", "iowait", "steal"):
+        spent.add_metric([mode], getattr(times, mode))
+    spent.add_metric(["interrupt"], times.irq + times.softirq)
+    count = psutil.cpu_count() or 0
+    return [spent, GaugeMetricFamily("system_cpu_logical_count", "Processors.", count)]
+
+
+def _memory(psutil: Any) -> list[Metric]:
+    memory = psutil.virtual_memory()
+    return [
+        GaugeMetricFamily("system_memory_limit_bytes", "The machine's memory.", memory.total),
+        GaugeMetricFamily(
+            "system_linux_memory_available_bytes",
+            "Memory that programs can still have without swapping.",
+            memory.available,
+        ),
+    ]
+
+
+def _disks(psutil: Any) -> list[Metric]:
+    done = psutil.disk_io_counters()
+    if done is None:
+        return []
+    moved = CounterMetricFamily(
+        "system_disk_io_bytes", "Bytes to and from the disks.", labels=["disk_io_direction"]
+    )
+    moved.add_metric(["read"], done.read_bytes)
+    moved.add_metric(["write"], done.write_bytes)
+    return [moved]
+
+
+def _filesystems(psutil: Any) -> list[Metric]:
+    """The one of `/`, and every other on a device, each once: a container, or a hardened unit, sees
+    the same one at many places."""
+    where = "system_filesystem_mountpoint"
+    limit = GaugeMetricFamily(
+        "system_filesystem_limit_bytes", "Size of a file system.", labels=[where]
+    )
+    usage = GaugeMetricFamily(
+        "system_filesystem_usage_bytes",
+        "Bytes of a file system; reserved: free for root alone.",
+        labels=[where, "system_filesystem_state"],
+    )
+    mounts = [
+        part.mountpoint
+        for part in psutil.disk_partitions(all=False)
+        if part.fstype not in _DISC_IMAGES
+    ]
+    seen = set()
+    for mount in ["/", *sorted(mounts, key=lambda path: (len(path), path))]:
+        try:
+            device, found = Path(mount).stat().st_dev, os.statvfs(mount)
+        except OSError:  # not for this user
+            continue
+        if device in seen or not found.f_blocks or not Path(mount).is_dir():
+            continue
+        seen.add(device)
+        limit.add_metric([mount], found.f_blocks * found.f_frsize)
+        states = {
+            "used": found.f_blocks - found.f_bfree,
+            "free": found.f_bavail,
+            "reserved": found.f_bfree - found.f_bavail,
+        }
+        for state, blocks in states.items():
+            usage.add_metric([mount, state], blocks * found.f_frsize)
+    return [limit, usage]
 
 
 class Gpus(Collector):

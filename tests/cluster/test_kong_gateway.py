@@ -25,8 +25,8 @@ from sixways.api import KongGateway
 
 settings = json.loads(Path("settings.json").read_text())
 gateway = KongGateway(settings["name"], settings["args"])
-for output in ("url", "health_url", "api_key", "keys", "dashboard", "namespace", "service_name",
-               "configuration"):
+for output in ("url", "health_url", "api_key", "api_keys", "dashboard", "namespace",
+               "service_name", "configuration"):
     pulumi.export(output, getattr(gateway, output))
 """
 _KEY, _NEXT = "a-key-that-somebody-chose", "the-key-that-comes-after-it"
@@ -104,7 +104,7 @@ def test_a_gateway_lives_changes_without_a_gap_moves_and_leaves_nothing(
             assert min(state["status"].get("availableReplicas", 0) for state in watch.states) == 2
             both = {_NEXT, f"Bearer {_NEXT}", _KEY, f"Bearer {_KEY}"}
             assert _credentials(_configuration(after, name), "shop") == both
-            assert stack.outputs()["keys"] == {"shop": _NEXT, "trial": trial}
+            assert stack.outputs()["api_keys"] == {"shop": _NEXT, "trial": trial}
             _the_monitor_finds_each_pod_once(name)
             _no_secret_in_clear(pulumi_env, name, _NEXT)
 
@@ -170,8 +170,8 @@ def _all_is_there(name: str, stack: Stack) -> str:
     assert outputs["dashboard"] == f"{url}/docs"
     assert (outputs["namespace"], outputs["service_name"]) == (name, name)
     assert outputs["api_key"] == _KEY
-    trial: str = outputs["keys"]["trial"]
-    assert outputs["keys"] == {"shop": _KEY, "trial": trial}
+    trial: str = outputs["api_keys"]["trial"]
+    assert outputs["api_keys"] == {"shop": _KEY, "trial": trial}
     assert len(trial) >= 32
 
     held = _configuration(get("deployment", name, "-n", name), name)

@@ -120,7 +120,7 @@ class Load:
     async def more(self, count: int) -> None:
         """Until so many further requests have ended."""
         target = self.done + count
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while self.done < target:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
@@ -150,7 +150,7 @@ async def load(
                 seen.failed.append(repr(error))
 
     async with (
-        httpx.AsyncClient(base_url=url, headers=headers, timeout=30, verify=verify) as client,
+        httpx.AsyncClient(base_url=url, headers=headers, timeout=60, verify=verify) as client,
         asyncio.TaskGroup() as group,
     ):
         for _ in range(callers):

@@ -210,7 +210,7 @@ def test_files_are_the_users_alone(gateway: Deployed) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
     for path in (folder / "conf").iterdir():
         assert path.stat().st_mode & 0o777 == 0o600, path
-    argv = [" ".join(p.cmdline()) for p in psutil.process_iter() if p.name() == "nginx"]
+    argv = [str(p.info["cmdline"]) for p in psutil.process_iter(["cmdline"])]
     assert ANN not in "".join(argv)
 
 
@@ -271,13 +271,13 @@ async def test_a_killed_instance_fails_no_request_and_gets_traffic_again(gateway
     outputs = gateway.stack.outputs()
     victim = gateway.fleet.instances[1]
     async with load(outputs["url"], ANN, verify=gateway.trusted(outputs["certificate"])) as callers:
-        await callers.more(300)
+        await callers.more(100)
         await asyncio.to_thread(victim.kill)
-        await callers.more(1000)
+        await callers.more(400)
         victim.start()
         await asyncio.to_thread(victim.wait)
         back = len(gateway.log())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not _reached(gateway, victim, back):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
     assert callers.failed == []

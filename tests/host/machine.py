@@ -47,7 +47,8 @@ BASE = Path(
 """As a cloud hands it out."""
 OWN = BASE.with_name(f"{BASE.stem}-ssh.tar")
 """As somebody's own server is."""
-TOOLS = ("systemd-nspawn", "ip", "iptables", "nsenter", "tar", "ssh-keygen")
+TOOLS = ("systemd-nspawn", "ip", "iptables", "nsenter", "tar", "ssh-keygen",
+         "prometheus", "promtool")  # fmt: skip
 _HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 _USERS = {"root": "/root", "deploy": "/home/deploy", "guest": "/home/guest"}
 _USER_DATA = """[Unit]
@@ -187,8 +188,8 @@ class Machine:
 
     def kill(self) -> None:
         """Cuts its power: nothing is flushed, closed or said to anybody. `start` boots it again."""
-        self.unplug()
         if self.nspawn is not None:
+            self.unplug()
             with contextlib.suppress(OSError, IndexError):
                 os.kill(self._leader(), 9)
             self.nspawn.kill()
@@ -217,7 +218,8 @@ class Machine:
         what = [] if self.systemd else sshd
         self.nspawn = subprocess.Popen(
             ["systemd-nspawn", "-q", "-D", str(self.root), *how, "--register=no", "--keep-unit",
-             f"--network-namespace-path=/run/netns/{self.namespace}", "--console=pipe", *what],
+             f"--network-namespace-path=/run/netns/{self.namespace}", "--console=pipe",
+             "--capability=CAP_NET_ADMIN", *what],  # its network is its own, firewall included
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -268,7 +270,7 @@ def machine(folder: Path, base: Path = BASE, *, systemd: bool = True) -> Iterato
             try:
                 yield made
             finally:
-                made.stop()
+                made.kill()  # an orderly end would take half a minute
                 shutil.rmtree(root, ignore_errors=True)
 
 
@@ -284,7 +286,9 @@ def own_machine(
         before: called before it boots, to put files there.
     """
     with machine(folder, OWN, systemd=systemd) as made:
-        made.write("/etc/hostname", f"{made.address.replace('.', '-')}\n")
+        name = f"host-{made.address.replace('.', '-')}"
+        made.write("/etc/hostname", f"{name}\n")
+        made.write("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost\n")
         made.write("/etc/pip.conf", _pip_settings())
         _make_key(made.root / _HOST_KEY.lstrip("/"))
         _make_key(folder / "login_key")
@@ -337,6 +341,7 @@ def _network(namespace: str, number: int, network: str) -> Iterator[None]:
     # The machines see each other's own addresses; outside they all have this side's.
     nat = ["-t", "nat", "POSTROUTING", "-s", f"{network}.0/24", "!", "-d", "10.213.0.0/16",
            "-j", "MASQUERADE"]  # fmt: skip
+    _remove_leftovers(number)
     try:
         for command in (
             f"netns add {namespace}",
@@ -358,6 +363,20 @@ def _network(namespace: str, number: int, network: str) -> Iterator[None]:
         subprocess.run(["iptables", *nat[:2], "-D", *nat[2:]], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", here], check=False, capture_output=True)
         subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
+
+
+def _remove_leftovers(number: int) -> None:
+    """Ends what a run that was killed left: the number is ours by now, so nobody else uses it."""
+    for link in Path("/sys/class/net").glob(f"sw*h{number}"):
+        subprocess.run(["ip", "link", "del", link.name], check=False, capture_output=True)
+    for namespace in Path("/run/netns").glob(f"sixways*x{number}"):
+        pids = subprocess.run(
+            ["ip", "netns", "pids", namespace.name], capture_output=True, text=True, check=False
+        )
+        for pid in pids.stdout.split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), 9)
+        subprocess.run(["ip", "netns", "del", namespace.name], check=False, capture_output=True)
 
 
 def _ip(command: str) -> None:

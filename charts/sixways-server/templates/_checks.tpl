@@ -62,6 +62,9 @@
 {{- if and (gt (int $v.gpu.count) 0) (not $v.nodeSelector) }}
 {{- $found = append $found (printf "nodeSelector: empty; accepted: labels of nodes with %s; fix: add them" $v.gpu.resource) }}
 {{- end }}
+{{- if and $v.monitoring.rules.enabled (gt (float64 $v.monitoring.slo.latencyMs) 81920.0) }}
+{{- $found = append $found (printf "monitoring.slo.latencyMs: %v; accepted: up to 81920 with rules, the longest that the server's histogram tells apart; fix: lower it" $v.monitoring.slo.latencyMs) }}
+{{- end }}
 {{- if gt (int $v.server.lingerSeconds) (int $v.server.drainSeconds) }}
 {{- $found = append $found (printf "server.lingerSeconds: %v; accepted: up to drainSeconds %v; fix: change one of them" $v.server.lingerSeconds $v.server.drainSeconds) }}
 {{- end }}

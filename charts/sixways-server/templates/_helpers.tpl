@@ -106,6 +106,64 @@ capabilities:
 namespace="{{ .Release.Namespace }}", service="{{ include "sixways.name" . }}"
 {{- end }}
 
+{{- /* Minutes as Prometheus writes them: 60 is 1h. */}}
+{{- define "sixways.promDuration" -}}
+{{- if not (mod . 1440) -}}{{ div . 1440 }}d
+{{- else if not (mod . 60) -}}{{ div . 60 }}h
+{{- else -}}{{ . }}m
+{{- end -}}
+{{- end }}
+
+{{- /* The requests up to the objective's latency in the window ${1}: between two bounds of the
+       server's histogram, interpolated. */}}
+{{- define "sixways.promWithin" -}}
+{{- $seconds := divf .Values.monitoring.slo.latencyMs 1000 }}
+{{- $bounds := list "0.002" "0.005" "0.01" "0.02" "0.04" "0.08" "0.1" "0.16" "0.25" "0.32" "0.5" "0.64" "1.0" "1.28" "2.0" "2.56" "5.0" "5.12" "10.0" "10.24" "20.48" "30.0" "40.96" "60.0" "81.92" }}
+{{- $lower := "" }}
+{{- $upper := "" }}
+{{- range $bounds }}
+{{- if lt (float64 .) $seconds }}{{ $lower = . }}{{ end }}
+{{- if and (not $upper) (ge (float64 .) $seconds) }}{{ $upper = . }}{{ end }}
+{{- end }}
+{{- $upper = $upper | default $lower }}
+{{- $rate := "sum by (model_name) (rate(gen_ai_server_request_duration_seconds_bucket{@OF@, le=\"%s\"}[${1}]))" }}
+{{- if le (float64 $upper) $seconds -}}
+{{ printf $rate $upper }}
+{{- else -}}
+{{- $from := float64 ($lower | default "0") }}
+{{- $weight := divf (subf $seconds $from) (subf (float64 $upper) $from) -}}
+({{ if $lower }}{{ printf "%.6g" (subf 1 $weight) }} * {{ printf $rate $lower }} + {{ end }}{{ printf "%.6g" $weight }} * {{ printf $rate $upper }})
+{{- end -}}
+{{- end }}
+
+{{- /* A text of rules or dashboard with the objective in it: called with the root and the text. What
+       the numbers are is in components/sixways/observability/prometheus.py, which this follows. */}}
+{{- define "sixways.promFill" -}}
+{{- $root := index . 0 }}
+{{- $slo := $root.Values.monitoring.slo }}
+{{- $text := regexReplaceAll "@WITHIN\\(([^)]*)\\)@" (index . 1) (include "sixways.promWithin" $root) }}
+{{- $slow := subf 1 $slo.latencyQuantile }}
+{{- range $long, $share := dict "12" 0.02 "72" 0.05 "288" 0.1 "864" 0.1 }}
+{{- $rate := maxf 1 (divf (mulf $share $slo.periodDays 1440) (mulf (float64 $long) $slo.windowMinutes)) }}
+{{- range $letter, $budget := dict "E" $slo.errorRate "L" $slow }}
+{{- $most := minf (mulf $rate $budget) (divf (addf 1 $budget) 2) }}
+{{- $text = replace (printf "@%s%s@" $letter $long) (printf "%.6g" $most) $text }}
+{{- end }}
+{{- end }}
+{{- range list 1 6 12 24 72 288 864 }}
+{{- $text = replace (printf "@W%d@" .) (include "sixways.promDuration" (mul . $slo.windowMinutes)) $text }}
+{{- end }}
+{{- $text
+  | replace "@NAME@" (printf "%s/%s" $root.Release.Namespace (include "sixways.name" $root))
+  | replace "@OF@" (include "sixways.promSelector" $root)
+  | replace "@QUANTILE@" (printf "%.6g" (float64 $slo.latencyQuantile))
+  | replace "@MILLISECONDS@" (printf "%.6g" (float64 $slo.latencyMs))
+  | replace "@SECONDS@" (printf "%.6g" (divf $slo.latencyMs 1000))
+  | replace "@ERRORS@" (printf "%.6g" (float64 $slo.errorRate))
+  | replace "@PERCENT@" (printf "%.6g" (mulf $slo.errorRate 100))
+  | replace "@RUNBOOK@" $root.Values.monitoring.rules.runbookUrl }}
+{{- end }}
+
 {{- /* What an ingress or a route lets through: the server's routes, but for /metrics, which needs no
        key and is Prometheus' alone. Words: the path, and whether it stands for all below it. */}}
 {{- define "sixways.paths" -}}

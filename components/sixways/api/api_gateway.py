@@ -3,7 +3,8 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pulumi
 import pulumi_aws as aws
@@ -40,6 +41,7 @@ from sixways.cloud.surroundings import Surroundings
 from sixways.cloud.topic import ALARMS, create_topic
 from sixways.observability.cloudwatch import create_alarm
 from sixways.observability.slo import Slo
+from sixways_bundle import Problem
 
 __all__ = [
     "ApiGateway",
@@ -110,6 +112,9 @@ class ApiGateway(pulumi.ComponentResource):
             InputsRefused: inputs that cannot be used; carries every problem, and nothing is made.
         """
         found = problems(name, args)
+        if not found and args.get("openapi_file") is not None:
+            args = _with_document(name, args)
+            found = problems(name, args)
         if found:
             raise InputsRefused(f"ApiGateway {name}", found)
         super().__init__("sixways:api:ApiGateway", name, None, opts)
@@ -360,6 +365,19 @@ class ApiGateway(pulumi.ComponentResource):
         return pulumi.Output.all(self._around.region, board.dashboard_name).apply(
             lambda both: console_url(*both)
         )
+
+
+def _with_document(name: str, args: ApiGatewayArgs) -> ApiGatewayArgs:
+    """The inputs with the text of `openapi_file` as `openapi`."""
+    path = args["openapi_file"]
+    try:
+        document = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        accepted = f"a file with the server's OpenAPI document ({error})"
+        problem = Problem("openapi_file", path, accepted, "curl SERVER/openapi.json > FILE")
+        raise InputsRefused(f"ApiGateway {name}", [problem]) from None
+    others = {field: value for field, value in args.items() if field != "openapi_file"}
+    return cast(ApiGatewayArgs, {**others, "openapi": document})
 
 
 def _secret(value: Any) -> Any:

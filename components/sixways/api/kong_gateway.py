@@ -52,8 +52,8 @@ class KongGateway(pulumi.ComponentResource):
     """Answers 200 while an instance may get requests; needs no key."""
     api_key: pulumi.Output[str]
     """The first key, a secret."""
-    keys: pulumi.Output[dict[str, str]]
-    """Every key by its name, a secret."""
+    api_keys: pulumi.Output[dict[str, str]]
+    """Every caller's key by the caller's name, a secret."""
     dashboard: pulumi.Output[str]
     """The API documents, which callers can try requests from."""
     namespace: pulumi.Output[str]
@@ -91,7 +91,7 @@ class KongGateway(pulumi.ComponentResource):
         self._labels |= self._args.get("tags") or {}
         self.namespace = self._namespace()
         keys = self._keys()
-        self.keys = pulumi.Output.secret({key["name"]: key["key"] for key in keys})
+        self.api_keys = pulumi.Output.secret({key["name"]: key["key"] for key in keys})
         self.api_key = pulumi.Output.secret(keys[0]["key"])
         seen, whole = self._inputs(keys)
         self.configuration = pulumi.Output.secret(whole.apply(_render))

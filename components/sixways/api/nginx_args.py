@@ -62,8 +62,8 @@ def problems(name: str, args: NginxGatewayArgs) -> list[Problem]:
     """Every problem with the inputs; values that are outputs are passed over."""
     found = known_problems(args)
     if isinstance(args.get("keys"), pulumi.Output):
-        found.append(Problem("keys", "an output", "a list that is known before the update; only "
-                             "what stands in it may be an output", "give the list itself"))  # fmt: skip
+        accepted = "a list that is known before the update; what stands in it may be an output"
+        found.append(Problem("keys", "an output", accepted, "give the list itself"))
     return found
 
 

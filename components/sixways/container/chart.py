@@ -182,5 +182,6 @@ def _monitoring(given: Any) -> dict[str, Any] | None:
             "slo.latencyQuantile": slo.get("latency_quantile"),
             "slo.errorRate": slo.get("error_rate"),
             "slo.windowMinutes": slo.get("window_minutes"),
+            "slo.periodDays": slo.get("period_days"),
         }
     )

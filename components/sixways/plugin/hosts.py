@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from sixways.plugin.resource import Values
@@ -37,6 +39,23 @@ def check_access(inputs: Values) -> list[Problem]:
 def reachable(inputs: Values) -> bool:
     """Whether all that reaches the host is known: a preview may then look at it."""
     return not is_unknown([inputs[name] for name in ACCESS if name in inputs])
+
+
+_MODULES = ("ssh", "acme", "facts", "firewall", "ground", "host_site", "nginx", "packages",
+            "releasing")  # fmt: skip
+
+
+@functools.cache
+def load() -> None:
+    """Imports what works on a host, before the first call for one and not in its thread.
+
+    Calls run side by side: two that import the same libraries, each beginning elsewhere, would wait
+    for each other. Where a library is missing, the call that needs it says so.
+    """
+    with contextlib.suppress(ImportError):
+        for module in _MODULES:
+            import_module(f"sixways.server.{module}")
+        import_module("cryptography.x509")
 
 
 @contextlib.contextmanager

@@ -10,11 +10,14 @@ from typing import TypeVar
 
 from pulumi.provider.experimental import provider as p
 
+from sixways.plugin import hosts
 from sixways.plugin.api_key import ApiKeyResource
 from sixways.plugin.bundle import BundleResource
 from sixways.plugin.bundle_upload import BundleUploadResource
 from sixways.plugin.certificate import SelfSignedCertificateResource
+from sixways.plugin.host import HostResource
 from sixways.plugin.local_endpoint import LocalEndpointResource
+from sixways.plugin.monitoring import MonitoringResource
 from sixways.plugin.nginx_process import NginxProcessResource
 from sixways.plugin.release import ReleaseResource
 from sixways.plugin.resource import Call, PartlyMade, Resource, Severity
@@ -30,8 +33,10 @@ RESOURCES: tuple[type[Resource], ...] = (
     ApiKeyResource,
     BundleResource,
     BundleUploadResource,
+    HostResource,
     LocalEndpointResource,
     NginxProcessResource,
+    MonitoringResource,
     ReleaseResource,
     SelfSignedCertificateResource,
     SiteResource,
@@ -142,6 +147,8 @@ class SixwaysProvider(p.Provider):
                 "this version of sixways has no such resource",
                 [Problem("type", token, ", ".join(self._resources), "upgrade sixways")],
             )
+        if token.startswith("sixways:server:"):
+            hosts.load()
         call = Call(
             urn,
             lambda severity, message, ephemeral: self._log(urn, severity, message, ephemeral),

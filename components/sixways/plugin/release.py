@@ -17,7 +17,8 @@ from sixways_bundle import BundleError, Problem
 from sixways_bundle.cache import key_of
 
 if TYPE_CHECKING:
-    from sixways.server.releasing import Outcome, Release
+    from sixways.server.releasing import Outcome
+    from sixways.server.wanted import Release
     from sixways.server.work import Work
 
 _OUTPUTS = ("releaseId", "slot", "bundleDigest", "status", "kept", "venv", "fingerprint")
@@ -88,9 +89,9 @@ class ReleaseResource(Resource):
         if not state["slot"]:  # it never served
             return state
         with hosts.host(state) as remote:
-            from sixways.server import releasing
+            from sixways.server import standing
 
-            found = releasing.status(
+            found = standing.status(
                 remote, state["supervisor"], state["slot"], state["fingerprint"], state["python"],
                 state["keys"],
             )  # fmt: skip
@@ -110,20 +111,20 @@ class ReleaseResource(Resource):
     def delete(self, call: Call, resource_id: str, state: Values) -> None:
         """Ends the servers, and removes all that the releases put there."""
         with hosts.host(state) as remote:
-            from sixways.server import releasing
+            from sixways.server import standing
 
             call.status("end the servers and remove the releases")
-            releasing.remove(remote, state["supervisor"])
+            standing.remove(remote, state["supervisor"])
 
     def _upkeep(self, call: Call, state: Values, inputs: Values) -> Values | None:
         """The outputs, where what is wanted serves already: only keys are written, and what is no
         longer kept is removed. None: another release is needed."""
-        from sixways.server import history, keys, releasing
+        from sixways.server import history, keys, standing
 
         release = _wanted(inputs)
         with hosts.host(inputs) as remote:
             venv = release.environment.id(remote)
-            if not releasing.serves(remote, release, state["slot"], venv):
+            if not standing.serves(remote, release, state["slot"], venv):
                 return None
             keys.write(remote, keys.text(release.keys))
             kept = state["kept"]
@@ -136,7 +137,7 @@ class ReleaseResource(Resource):
 def _work(call: Call) -> Work:
     with hosts.ssh_library():
         from sixways.server.work import Work
-    return Work(Progress(call), call.cancelled)
+    return Work(Progress(call), call.cancelled, call.status)
 
 
 def _release(call: Call, inputs: Values, work: Work) -> Values:
@@ -165,8 +166,8 @@ def _release(call: Call, inputs: Values, work: Work) -> Values:
 def _wanted(inputs: Values) -> Release:
     from sixways.image import constraints
     from sixways.server.files import DRAIN_SECONDS, Unit
-    from sixways.server.releasing import Model, Release
     from sixways.server.venv import Environment, wheels_of
+    from sixways.server.wanted import Model, Release
 
     settings = {to_snake(name): value for name, value in inputs["server"].items()}
     extras = tuple(dict.fromkeys(("server", *inputs["extras"])))

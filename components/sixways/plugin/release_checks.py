@@ -54,7 +54,7 @@ _TEXTS = {
 }
 _NUMBERS = {
     "keep": (0, 100, True),
-    "readySeconds": (1, 86400, False),
+    "readySeconds": (0.1, 86400, False),
     "systemdVersion": (0, 9999, True),
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

@@ -26,6 +26,8 @@ _DEFAULTS: Values = {
 }  # fmt: skip
 _INPUTS = (*hosts.ACCESS, *_DEFAULTS, *NUMBERS, *(n for pair in PAIRS for n in pair), "acme",
            "requestSeconds", "nginxVersion")  # fmt: skip
+_RENDERED = (*_DEFAULTS, *NUMBERS, "requestSeconds", "nginxVersion")
+"""What the site's text is made of, besides whether there is a certificate."""
 _OUTPUTS = ("url", "notAfter", "status", "siteSha256", "startedNginx")
 _SERVING = "serving"
 _LIVE = layout.GREEN_IS_LIVE.rpartition("/")[0]
@@ -45,7 +47,7 @@ class SiteResource(Resource):
         problems = unexpected(inputs, _INPUTS) + hosts.check_access(checked)
         problems += check_values(checked)
         problems += check_certificates(checked)
-        if not problems and not is_unknown([checked.get(n) for n in (*_DEFAULTS, "nginxVersion")]):
+        if not problems and not is_unknown([checked[n] for n in _RENDERED if n in checked]):
             try:
                 _site(checked).render()
             except ValueError as error:
@@ -110,7 +112,7 @@ class SiteResource(Resource):
             acme.leave(remote)
             remote.remove(*_certificates())
             logs = (host_site.ACCESS_LOG, host_site.ERROR_LOG)
-            remote.run("sh", "-c", 'for log; do rm -f -- "$log" "$log".*; done', "rm", *logs)
+            remote.run("sh", "-c", 'for log; do rm -f -- "$log" "$log"[.-]*; done', "rm", *logs)
             _leave_folders(remote)
 
     def _apply(self, call: Call, inputs: Values, state: Values) -> Values:
@@ -119,7 +121,7 @@ class SiteResource(Resource):
 
             files, ports = _files(inputs), _ports(inputs)
             nginx.require_free(remote, ports)
-            nginx.allow_by_selinux(remote, ports)
+            started = not nginx.runs(remote)
             try:
                 with nginx.put_back_on_error(
                     remote, [*_certificates(), layout.NGINX_SITE, acme.HOOK]
@@ -130,10 +132,9 @@ class SiteResource(Resource):
                         _prepare_acme(remote)
                     changed = nginx.put(remote, files)
                     nginx.check(remote)
-                    started = not nginx.runs(remote)
                     if started:
                         nginx.start(remote)
-                    elif changed or state.get("status") != _SERVING:
+                    elif changed or not _taken_up(state, inputs):
                         nginx.reload(remote)
                     nginx.wait_until_it_listens(remote, ports)
                     if "acme" in inputs:
@@ -141,6 +142,8 @@ class SiteResource(Resource):
             except BundleError:
                 if not state:
                     with contextlib.suppress(BundleError):
+                        if started:
+                            nginx.stop(remote)
                         remote.remove(host_site.CHALLENGES)
                         _leave_folders(remote)
                 raise
@@ -154,6 +157,12 @@ class SiteResource(Resource):
             "notAfter": _end(shown),
             "startedNginx": state.get("startedNginx", started),
         }
+
+
+def _taken_up(state: Values, inputs: Values) -> bool:
+    """Whether Nginx has surely read what these inputs say: the last update may have been cut."""
+    same = all(state.get(n) == inputs.get(n) for n in _INPUTS if n not in hosts.ACCESS)
+    return same and state.get("status") == _SERVING
 
 
 def _make_folders(remote: Remote) -> None:

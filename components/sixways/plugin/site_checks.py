@@ -57,7 +57,8 @@ def check_values(inputs: Values) -> list[Problem]:
 def check_certificates(inputs: Values) -> list[Problem]:
     """Where the certificates come from, and whether those given can be used."""
     problems = []
-    if ("certificate" in inputs) == ("acme" in inputs):
+    given = any(name in inputs for name in PAIRS[0])
+    if given == ("acme" in inputs):
         problems.append(Problem("certificate", "certificate and acme" if "acme" in inputs else "",
                                 "either certificate with certificateKey, or acme"))  # fmt: skip
     if inputs["peers"] and "fleetCertificate" not in inputs:

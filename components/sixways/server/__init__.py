@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sixways.server.certificate import SelfSignedCertificate, SelfSignedCertificateArgs
     from sixways.server.host import Host, HostArgs
+    from sixways.server.monitoring import Monitoring, MonitoringArgs
     from sixways.server.private_server import PrivateServer, PrivateServerArgs
     from sixways.server.release import Release, ReleaseArgs
     from sixways.server.site import Site, SiteArgs
 
 _WHERE = {
     "Host": "host",
+    "Monitoring": "monitoring",
     "PrivateServer": "private_server",
     "Release": "release",
     "SelfSignedCertificate": "certificate",
@@ -31,6 +33,8 @@ _WHERE |= {f"{name}Args": module for name, module in _WHERE.items()}
 __all__ = [
     "Host",
     "HostArgs",
+    "Monitoring",
+    "MonitoringArgs",
     "PrivateServer",
     "PrivateServerArgs",
     "Release",

@@ -165,32 +165,5 @@ def listeners(remote: Remote) -> dict[int, set[str]]:
     return found
 
 
-def allow_by_selinux(remote: Remote, ports: Collection[int]) -> None:
-    """Where SELinux rules, Nginx may listen at these ports and talk to the servers behind it.
-
-    Raises:
-        HostError: the tool that allows a port is not there.
-    """
-    if not remote.run("sh", "-c", "command -v selinuxenabled && selinuxenabled", check=False).ok:
-        return
-    if "--> on" not in remote.run("getsebool", "httpd_can_network_connect").stdout:
-        remote.run("setsebool", "-P", "httpd_can_network_connect", "on")
-    listed = remote.run("sh", "-c", "command -v semanage >/dev/null && semanage port -l",
-                        check=False)  # fmt: skip
-    if not listed.ok:
-        raise HostError(
-            f"{remote.access}: SELinux is on and semanage, which lets Nginx listen at a port, is "
-            "not there. Fix: install policycoreutils-python-utils on the host"
-        )
-    line = re.search(r"(?m)^http_port_t\s+tcp\s+(.*)$", listed.stdout)
-    allowed = set(re.findall(r"\d+", line[1])) if line else set()
-    for port in ports:
-        if str(port) not in allowed:
-            named = ("-t", "http_port_t", "-p", "tcp", str(port))
-            # One that belongs to another kind of program is given over.
-            if not remote.run("semanage", "port", "-a", *named, check=False).ok:
-                remote.run("semanage", "port", "-m", *named)
-
-
 def _systemd(remote: Remote) -> bool:
     return remote.exists("/run/systemd/system")

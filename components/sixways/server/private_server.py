@@ -12,7 +12,8 @@ from sixways.endpoint import bundle_digest
 from sixways.plugin.api_key import sha256
 from sixways.server.args import AccessArgs
 from sixways.server.certificate import SelfSignedCertificate
-from sixways.server.host import Host
+from sixways.server.host import Host, HostArgs
+from sixways.server.monitoring import Monitoring, MonitoringArgs
 from sixways.server.private.args import (
     PrivateServerArgs,
     ServerAcmeArgs,
@@ -26,8 +27,8 @@ from sixways.server.private.args import (
     ServerTlsArgs,
 )
 from sixways.server.private.problems import problems
-from sixways.server.release import Release
-from sixways.server.site import Site
+from sixways.server.release import Release, ReleaseArgs
+from sixways.server.site import Site, SiteArgs
 
 __all__ = [
     "PrivateServer",
@@ -46,6 +47,7 @@ __all__ = [
 
 _FLEET = "sixways-fleet"
 """The name in the certificate that the hosts of one server show each other."""
+_ITSELF = ["127.0.0.0/8", "::1/128"]
 _ACCESS = tuple(AccessArgs.__annotations__)
 
 
@@ -66,8 +68,8 @@ class PrivateServer(pulumi.ComponentResource):
     bundle_digest: pulumi.Output[str]
     """The bundle's digest; with several models that of all names and digests."""
     dashboard: pulumi.Output[str]
-    """The page that shows how it does: Grafana's or Prometheus' with `monitoring`, else the
-    server's own console."""
+    """The page that shows how it does: the server's own console, or with `monitoring` Grafana's or
+    Prometheus', on that host's loopback (`ssh -L`)."""
     urls: pulumi.Output[dict[str, str]]
     """By host its own base URL: what a load balancer in front, or your DNS, needs."""
     certificate: pulumi.Output[str]
@@ -97,6 +99,7 @@ class PrivateServer(pulumi.ComponentResource):
         args = cast(PrivateServerArgs, {k: v for k, v in args.items() if v is not None})
         self._name, self._args = name, args
         self._opts = pulumi.ResourceOptions(parent=self)
+        self._owner = f"{pulumi.get_project()}/{pulumi.get_stack()}/{name}"
         self._settings: dict[str, Any] = _given(args.get("server"))
         self._limits: dict[str, Any] = _given(args.get("limits"))
         self.api_key, hashes = self._keys()
@@ -121,7 +124,7 @@ class PrivateServer(pulumi.ComponentResource):
             **{str(host["name"]): self._url(host["address"]) for host in args["hosts"]}
         )
         self.slots = pulumi.Output.all(**slots)
-        self.dashboard = pulumi.Output.concat(self.url, "/")
+        self.dashboard = self._monitoring(before) or pulumi.Output.concat(self.url, "/")
         outputs = (output for output in type(self).__annotations__ if not output.startswith("_"))
         self.register_outputs({output: getattr(self, output) for output in outputs})
 
@@ -152,7 +155,7 @@ class PrivateServer(pulumi.ComponentResource):
             own = [args["domain"]] if "domain" in args else []
             made = SelfSignedCertificate(
                 f"{self._name}-certificate",
-                {"names": pulumi.Output.all(*own, *addresses).apply(_once)},
+                {"names": cast(Any, pulumi.Output.all(*own, *addresses).apply(_once))},
                 opts=self._opts,
             )
             certificate, key = made.certificate, made.private_key
@@ -177,23 +180,29 @@ class PrivateServer(pulumi.ComponentResource):
         args: Any = self._args
         further: dict[str, Any] = {}
         if "firewall" in args:
-            peers = [other["address"] for other in args["hosts"] if other is not host]
-            further["firewall"] = {**_given(args["firewall"]), "fleet": peers}
+            further["firewall"] = self._firewall(host)
         if "system_packages" in args:
             further["packages"] = args["system_packages"]
         if "supervisor" in args:
             further["supervisor"] = args["supervisor"]
-        return Host(
-            f"{self._name}-{host['name']}",
-            {
-                **_access(host),
-                **further,
-                "owner": f"{pulumi.get_project()}/{pulumi.get_stack()}/{self._name}",
-                "acme": bool(args["tls"].get("acme")),
-                "node_exporter": "monitoring" in args,
-            },
-            opts=self._opts,
-        )
+        inputs = {
+            **_access(host),
+            **further,
+            "owner": self._owner,
+            "acme": bool(args["tls"].get("acme")),
+            "node_exporter": "monitoring" in args,
+        }
+        return Host(f"{self._name}-{host['name']}", cast(HostArgs, inputs), opts=self._opts)
+
+    def _firewall(self, host: ServerHostArgs) -> dict[str, Any]:
+        args: Any = self._args
+        rules = _given(args["firewall"])
+        ports = [*rules.get("ports", [])]
+        if args.get("redirect_http", True) is not False or args["tls"].get("acme"):
+            ports.append(80)
+        port = {"https_port": args["https_port"]} if "https_port" in args else {}
+        peers = [other["address"] for other in args["hosts"] if other is not host]
+        return {**rules, **port, "ports": ports, "fleet": peers}
 
     def _release(
         self,
@@ -207,19 +216,20 @@ class PrivateServer(pulumi.ComponentResource):
         if "max_body_bytes" in self._limits:
             server["max_body_bytes"] = self._limits["max_body_bytes"]
         further = ("memory_max", "cpu_quota", "keep", "ready_seconds", "supervisor")
+        inputs = {
+            **_access(host),
+            **_given(args.get("packages")),
+            **{field: args[field] for field in further if field in args},
+            "models": args["models"],
+            "keys": hashes,
+            "server": server,
+            "python": made.python,
+            "systemd_version": made.systemd_version,
+            "gpu": made.gpus.apply(bool),
+        }
         return Release(
             f"{self._name}-{host['name']}-release",
-            {
-                **_access(host),
-                **_given(args.get("packages")),
-                **{field: args[field] for field in further if field in args},
-                "models": args["models"],
-                "keys": hashes,
-                "server": server,
-                "python": made.facts["python"],
-                "systemd_version": made.facts["systemdVersion"],
-                "gpu": made.facts["gpus"].apply(bool),
-            },
+            cast(ReleaseArgs, inputs),
             opts=pulumi.ResourceOptions(parent=self, depends_on=after),
         )
 
@@ -227,20 +237,65 @@ class PrivateServer(pulumi.ComponentResource):
         self, host: ServerHostArgs, made: Host, tls: dict[str, Any], release: Release
     ) -> Site:
         args: Any = self._args
-        further = ("server_names", "https_port", "redirect_http", "metrics_from", "trusted_proxies")
+        further = ("server_names", "https_port", "redirect_http", "trusted_proxies")
         seconds = {k: v for k, v in self._settings.items() if k == "request_seconds"}
+        inputs = {
+            **_access(host),
+            **{field: args[field] for field in further if field in args},
+            **self._limits,
+            **self._metrics_from(),
+            **seconds,
+            **tls,
+            "nginx_version": made.nginx_version,
+        }
         return Site(
             f"{self._name}-{host['name']}-site",
-            {
-                **_access(host),
-                **{field: args[field] for field in further if field in args},
-                **self._limits,
-                **seconds,
-                **tls,
-                "nginx_version": made.facts["nginxVersion"],
-            },
+            cast(SiteArgs, inputs),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[release]),
         )
+
+    def _metrics_from(self) -> dict[str, Any]:
+        args: Any = self._args
+        if "monitoring" not in args:
+            return {"metrics_from": args["metrics_from"]} if "metrics_from" in args else {}
+        networks = pulumi.Output.from_input(args.get("metrics_from", _ITSELF))
+        both = pulumi.Output.all(networks, self._watcher()["address"])
+        return {"metrics_from": both.apply(lambda found: _once([*found[0], found[1]]))}
+
+    def _watcher(self) -> ServerHostArgs:
+        """The host that `monitoring` names."""
+        args: Any = self._args
+        (found,) = (h for h in args["hosts"] if h["name"] == args["monitoring"]["host"])
+        return cast(ServerHostArgs, found)
+
+    def _monitoring(self, after: list[pulumi.Resource]) -> pulumi.Output[str] | None:
+        """The address of what shows it; None where nothing watches."""
+        args: Any = self._args
+        if "monitoring" not in args:
+            return None
+        own = {k: v for k, v in _given(args["monitoring"]).items() if k != "host"}
+        if "grafana_password" in own:
+            own["grafana_password"] = pulumi.Output.secret(own["grafana_password"])
+        port = {"port": args["https_port"]} if "https_port" in args else {}
+        inputs = {
+            **_access(self._watcher()),
+            **own,
+            **({"slo": args["slo"]} if "slo" in args else {}),
+            **({"ca": self.certificate} if args["tls"].get("self_signed") else {}),
+            **({"server_name": args["domain"]} if "domain" in args else {}),
+            "owner": self._owner,
+            "name": self._name,
+            "targets": [
+                {"name": host["name"], "address": host["address"], **port} for host in args["hosts"]
+            ],
+            "node_exporter": True,
+        }
+        made = Monitoring(
+            f"{self._name}-monitoring",
+            cast(MonitoringArgs, inputs),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=after),
+        )
+        return pulumi.Output.all(made.grafana_url, made.url).apply(lambda urls: urls[0] or urls[1])
 
     def _url(self, name: pulumi.Input[str]) -> pulumi.Output[str]:
         return pulumi.Output.all(name, self._args.get("https_port", 443)).apply(

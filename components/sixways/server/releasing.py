@@ -8,20 +8,17 @@ one is touched, and if it fails afterwards the requests go back.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
-from sixways.server import bundles, files, history, keys, layout, probe, slots, venv
+from sixways.server import bundles, history, keys, layout, probe, slots, standing, venv
 from sixways.server.ssh import ConnectionLost, HostError, Remote
-from sixways.server.supervisord import Supervisord
-from sixways.server.supervisors import Supervisor, Systemd
+from sixways.server.supervisors import Supervisor
 from sixways.server.transfer import free_bytes, open_incoming
+from sixways.server.wanted import Release
 from sixways.server.work import Work
 from sixways_bundle import BundleError, Problem
-from sixways_bundle.cache import key_of
 
 WATCH_SECONDS = 5.0
 """How long the new server is watched once it has the requests."""
@@ -29,75 +26,6 @@ _MARGIN = 100e6
 """Bytes that stay free beside what a release takes: logs, journal, the system's own."""
 _LOG_LINES = 20
 Connect = Callable[[], AbstractContextManager[Remote]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """A model to serve: its name, its bundle's folder here, its digest, and perhaps its variant."""
-
-    name: str
-    path: str
-    digest: str
-    variant: str | None = None
-
-    @property
-    def bundle(self) -> bundles.Wanted:
-        """Its bundle."""
-        return bundles.Wanted(self.digest, Path(self.path))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Release:
-    """What shall serve on a host.
-
-    Attributes:
-        models: at least one.
-        environment: the server's.
-        unit: its limits; interpreter and configuration are filled in.
-        settings: further fields of the server's configuration.
-        keys: who may call.
-        keep: releases that stay beside the one that serves.
-        ready_seconds: how long the server may take to be ready.
-        supervisor: `systemd` or `supervisord`.
-    """
-
-    models: tuple[Model, ...]
-    environment: venv.Environment
-    unit: files.Unit
-    settings: Mapping[str, Any]
-    keys: keys.Keys
-    keep: int
-    ready_seconds: float
-    supervisor: str
-
-    def config(self, slot: str) -> str:
-        """The configuration of its server in a slot."""
-        served = []
-        for model in self.models:
-            entry = {"name": model.name, "path": model.bundle.place, "digest": model.digest}
-            served.append(entry | ({"variant": model.variant} if model.variant else {}))
-        return files.server_config(
-            served,
-            keys_file=layout.KEYS,
-            host="127.0.0.1",
-            port=layout.PORTS[slot],
-            **self.settings,
-        )
-
-    def unit_in(self, slot: str, venv_id: str) -> files.Unit:
-        """The unit of its server in a slot."""
-        return replace(
-            self.unit,
-            python=f"{layout.VENVS}/{venv_id}/bin/python",
-            config=layout.config(slot),
-            user=layout.USER,
-        )
-
-    def id(self, venv_id: str) -> str:
-        """Names all that it serves and how; the same in either slot."""
-        unit = replace(self.unit_in("slot", venv_id), config=layout.config("slot")).render()
-        config = self.config("blue")
-        return key_of(unit=unit, config=config, supervisor=self.supervisor)[:12]
 
 
 @dataclass(frozen=True)
@@ -127,11 +55,6 @@ class Outcome:
     fingerprint: str
 
 
-def supervisor_of(kind: str, remote: Remote) -> Supervisor:
-    """The host's supervisor."""
-    return Supervisord(remote) if kind == "supervisord" else Systemd(remote)
-
-
 def prepare(remote: Remote, release: Release, work: Work) -> Prepared:
     """Brings environment and bundles to the host, after all that can be known before has been
     looked at. May be called again after a cut: it goes on from there.
@@ -148,7 +71,7 @@ def prepare(remote: Remote, release: Release, work: Work) -> Prepared:
             [Problem("user", "", f"a host that is prepared: user {layout.USER} and its packages",
                      "declare sixways.server.Host before it, and let this depend on it")],
         )  # fmt: skip
-    supervisor = supervisor_of(release.supervisor, remote)
+    supervisor = standing.supervisor_of(release.supervisor, remote)
     _, target = _clear(remote, supervisor, python)
     slots.require_free_port(remote, target)
     venv_id = release.environment.id(remote)
@@ -183,7 +106,7 @@ def roll(
         HostError: it does not serve, and what served before still does; ends with the last lines
             of the server's log.
     """
-    supervisor = supervisor_of(release.supervisor, remote)
+    supervisor = standing.supervisor_of(release.supervisor, remote)
     python = release.environment.python
     old, target = _clear(remote, supervisor, python)
     slots.require_free_port(remote, target)
@@ -223,67 +146,12 @@ def roll(
             raise _failed(remote, error, supervisor.name(target), old, moved, undone, log) from None
         raise
     if old is not None:
-        work.progress("end", 0.0, f"the server in slot {old} answers what it has accepted")
+        work.tell(f"end: the server in slot {old} answers what it has accepted")
         supervisor.remove(old)
         remote.remove(layout.config(old))
     kept = history.prune(remote, release_id, release.keep)
-    fingerprint = _fingerprint(supervisor.expected(target, unit), release.config(target))
+    fingerprint = standing.fingerprint(supervisor.expected(target, unit), release.config(target))
     return Outcome(release_id, target, prepared.venv, kept, fingerprint)
-
-
-def serves(remote: Remote, release: Release, slot: str, venv_id: str) -> bool:
-    """Whether exactly this release serves from that slot already, but for the keys."""
-    supervisor = supervisor_of(release.supervisor, remote)
-    unit = release.unit_in(slot, venv_id)
-    wanted = _fingerprint(supervisor.expected(slot, unit), release.config(slot))
-    python = release.environment.python
-    return _status(remote, supervisor, slot, wanted, python) == "serving"
-
-
-def status(
-    remote: Remote, kind: str, slot: str, fingerprint: str, python: str, wanted: keys.Keys
-) -> str | None:
-    """How the release in that slot is.
-
-    Returns:
-        `serving`; `stopped`, `not ready`; `changed`: something else is there; `keys changed`; None:
-        there is nothing at all.
-    """
-    if not any(slots.is_taken(remote, each) for each in layout.SLOTS):
-        return None
-    found = _status(remote, supervisor_of(kind, remote), slot, fingerprint, python)
-    if found == "serving" and remote.read(layout.KEYS) != keys.text(wanted).encode():
-        return "keys changed"
-    return found
-
-
-def remove(remote: Remote, kind: str) -> None:
-    """Ends both slots and takes everything of the releases away."""
-    supervisor = supervisor_of(kind, remote)
-    for slot in layout.SLOTS:
-        supervisor.remove(slot)
-    supervisor.leave()
-    live = layout.GREEN_IS_LIVE.rpartition("/")[0]
-    remote.remove(
-        *(layout.config(slot) for slot in layout.SLOTS),
-        *(f"{layout.STATE}/{slot}" for slot in layout.SLOTS),
-        *(layout.BUNDLES, layout.VENVS, layout.WHEELS, layout.SUPERVISOR, layout.RELEASES),
-        *(layout.INCOMING, layout.KEYS, live),
-    )
-    remote.run("rmdir", "--ignore-fail-on-non-empty", layout.HOME, layout.STATE, check=False)
-
-
-def _status(
-    remote: Remote, supervisor: Supervisor, slot: str, fingerprint: str, python: str
-) -> str:
-    if slots.live(remote) != slot:
-        return "changed"
-    config = (remote.read(layout.config(slot)) or b"").decode(errors="replace")
-    if _fingerprint(supervisor.found(slot), config) != fingerprint:
-        return "changed"
-    if not supervisor.state(slot).alive:
-        return "stopped"
-    return "serving" if probe.is_ready(remote, slot, python)[0] else "not ready"
 
 
 def _clear(remote: Remote, supervisor: Supervisor, python: str) -> tuple[str | None, str]:
@@ -293,8 +161,8 @@ def _clear(remote: Remote, supervisor: Supervisor, python: str) -> tuple[str | N
     # An update that was cut, or somebody's hand: the one that answers is the one that serves.
     if (
         slots.is_taken(remote, beside)
-        and not _answers(remote, supervisor, slot, python)
-        and _answers(remote, supervisor, beside, python)
+        and not standing.answers(remote, supervisor, slot, python)
+        and standing.answers(remote, supervisor, beside, python)
     ):
         slots.switch(remote, beside)
         slot, beside = beside, slot
@@ -303,10 +171,6 @@ def _clear(remote: Remote, supervisor: Supervisor, python: str) -> tuple[str | N
     supervisor.remove(target)
     remote.remove(layout.config(target))
     return old, target
-
-
-def _answers(remote: Remote, supervisor: Supervisor, slot: str, python: str) -> bool:
-    return supervisor.state(slot).alive and probe.is_ready(remote, slot, python)[0]
 
 
 def _require_room(remote: Remote, release: Release, venv_id: str, bundle_bytes: int) -> None:
@@ -331,7 +195,6 @@ def _require_room(remote: Remote, release: Release, venv_id: str, bundle_bytes: 
 
 def _folders(remote: Remote) -> None:
     remote.folder(layout.ETC)
-    remote.folder(layout.STATE)
     remote.folder(layout.RELEASES)
 
 
@@ -348,8 +211,8 @@ def _undo(
     for link in (contextlib.nullcontext(remote), connect()):
         try:
             with link as way:
-                supervisor = supervisor_of(release.supervisor, way)
-                log = supervisor.log(target, since, _LOG_LINES)
+                supervisor = standing.supervisor_of(release.supervisor, way)
+                log = _last_words(supervisor.log(target, since, 20 * _LOG_LINES))
                 if back is not None:
                     slots.switch(way, back)
                 supervisor.remove(target)
@@ -364,6 +227,11 @@ def _undo(
             if not isinstance(error, ConnectionLost):
                 break
     return [f"(it could not be undone: {last.message})"], False
+
+
+def _last_words(lines: list[str]) -> list[str]:
+    """Without our own questions, which the server logs too."""
+    return [line for line in lines if '"route":"/readyz"' not in line][-_LOG_LINES:]
 
 
 def _failed(
@@ -388,7 +256,3 @@ def _failed(
         f"{remote.access}: the release does not serve: {error} {state}\n"
         f"The last lines of {name}:{said}"
     )
-
-
-def _fingerprint(definition: str, config: str) -> str:
-    return key_of(definition=definition, config=config)[:16]

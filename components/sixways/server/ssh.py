@@ -275,7 +275,7 @@ async def _connect(access: Access) -> asyncssh.SSHClientConnection:
             return False
 
     try:
-        trusted = asyncssh.import_public_key(access.host_key)
+        trusted = _host_key(access)
         options: dict[str, Any] = {}
         if access.private_key is not None:
             options["client_keys"] = [asyncssh.import_private_key(access.private_key)]
@@ -315,6 +315,17 @@ async def _connect(access: Access) -> asyncssh.SSHClientConnection:
             f"{access} does not answer: {error or 'no answer'}",
             [Problem("address", f"{access.address}, port {access.port}", "a host whose sshd "
                      f"answers within {CONNECT_SECONDS:g} s", "correct it, or start the host")],
+        ) from None  # fmt: skip
+
+
+def _host_key(access: Access) -> asyncssh.SSHKey:
+    try:
+        return asyncssh.import_public_key(access.host_key)
+    except asyncssh.KeyImportError as error:
+        raise HostError(
+            f"{access}: its key cannot be used: {error}",
+            [Problem("hostKey", access.host_key, "a key as in /etc/ssh/ssh_host_ed25519_key.pub of "
+                     "the host", "copy the whole line")],
         ) from None  # fmt: skip
 
 

@@ -17,12 +17,17 @@ def _nobody(step: str, share: float, message: str) -> None:
     pass
 
 
+def _nobody_told(message: str) -> None:
+    pass
+
+
 @dataclass
 class Work:
     """Who hears of it, and whether to go on.
 
     Attributes:
         progress: told a step, how much of it is done (0 to 1), and a message.
+        tell: told what is being done, where nobody knows how much of it is.
         cancelled: set when it is no longer wanted.
         touched: whether anything on the host was changed that a later call must take away.
         sent: bytes that were sent so far.
@@ -30,17 +35,18 @@ class Work:
 
     progress: Callable[[str, float, str], None] = _nobody
     cancelled: threading.Event = field(default_factory=threading.Event)
+    tell: Callable[[str], None] = _nobody_told
     touched: bool = False
     sent: int = 0
 
-    def say(self, step: str, message: str = "") -> None:
+    def say(self, step: str, message: str) -> None:
         """What begins now.
 
         Raises:
             Interrupted: it is no longer wanted.
         """
         self.go_on()
-        self.progress(step, 0.0, message)
+        self.tell(f"{step}: {message}")
 
     def go_on(self) -> None:
         """Call it where the work can end.

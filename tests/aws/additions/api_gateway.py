@@ -1,10 +1,9 @@
 """What moto does not keep of API Gateway.
 
-Of a changed usage plan a rate with a fraction and a quota as a number; of a stage its canary and the
-settings of a method below several resources; of an imported document whether a method asks for a
-key, how its integration streams and which load balancer it reaches, and integrations without an
+Of a changed usage plan a rate with a fraction and a quota as a number; of a stage its canary and
+the settings of a method below several resources; of an imported document whether a method asks for
+a key, how its integration streams and which load balancer it reaches, and integrations without an
 address (mock); of an HTTP API's domain its tags and where its record points.
-A moto that learns one of these keeps its own.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 from moto.apigateway import urls
 from moto.apigateway.models import APIGatewayBackend, Integration, Stage, UsagePlan
 from moto.apigateway.responses import APIGatewayResponse
-from moto.apigatewayv2.models import ApiGatewayV2Backend, DomainName
+from moto.apigatewayv2.models import ApiGatewayV2Backend
 from moto.apigatewayv2.responses import ApiGatewayV2Response
 
 _RATE = "/throttle/rateLimit"
@@ -100,7 +99,7 @@ def _imported(
     api = _import(self, function_id, document, *given, **named)
     by_path = {one.get_path(): one for one in api.resources.values()}
     for path, name, method in methods:
-        made = by_path[path].resource_methods[name]
+        made: Any = by_path[path].resource_methods[name]
         made.api_key_required = any("api_key" in one for one in method["security"])
         made.method_integration.further = {
             field: method[_EXTENSION][field]
@@ -115,7 +114,7 @@ def _integration_shown(self: Any) -> dict[str, Any]:
 
 
 def _domain_with_record(self: Any, **given: Any) -> Any:
-    domain = _create_domain(self, **given)
+    domain: Any = _create_domain(self, **given)
     for one in domain.domain_name_configurations:
         one["apiGatewayDomainName"] = f"d-1234567890.execute-api.{self.region_name}.amazonaws.com"
         one["hostedZoneId"] = "Z2FDTNDATAQYW2"
@@ -125,15 +124,16 @@ def _domain_with_record(self: Any, **given: Any) -> Any:
     return domain
 
 
-if not hasattr(Stage(), "canary_settings"):
-    APIGatewayResponse.create_stage = _stage_with_canary  # type: ignore[method-assign]
-    Stage.apply_operations = _stage_patched  # type: ignore[method-assign]
-    Stage.to_json = _stage_shown  # type: ignore[method-assign]
-    UsagePlan.apply_patch_operations = _plan_with_numbers  # type: ignore[method-assign]
-    APIGatewayBackend.put_rest_api = _imported  # type: ignore[method-assign]
-    Integration.to_json = _integration_shown  # type: ignore[method-assign]
-if not hasattr(DomainName, "status"):
-    ApiGatewayV2Backend.create_domain_name = _domain_with_record  # type: ignore[method-assign]
-    urls.url_paths["{0}/v2/tags/(?P<arn>[^/]+)/domainnames/(?P<name>[^/]+)$"] = (
-        ApiGatewayV2Response.dispatch
-    )
+for _class, _name, _own in (
+    (APIGatewayResponse, "create_stage", _stage_with_canary),
+    (Stage, "apply_operations", _stage_patched),
+    (Stage, "to_json", _stage_shown),
+    (UsagePlan, "apply_patch_operations", _plan_with_numbers),
+    (APIGatewayBackend, "put_rest_api", _imported),
+    (Integration, "to_json", _integration_shown),
+    (ApiGatewayV2Backend, "create_domain_name", _domain_with_record),
+):
+    setattr(_class, _name, _own)
+urls.url_paths.setdefault(
+    "{0}/v2/tags/(?P<arn>[^/]+)/domainnames/(?P<name>[^/]+)$", ApiGatewayV2Response.dispatch
+)

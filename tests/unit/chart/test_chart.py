@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from typer.testing import CliRunner
 
 import sixways
 from sixways.cli import app
+from sixways.observability import chart
+from sixways.observability.grafana import dashboard
+from sixways.observability.prometheus import BOUNDS, Terms, rule_groups
+from sixways.observability.slo import Slo
 from sixways_server.app import create_app
 from sixways_server.auth import OPEN_PATHS, KeyStore
 from sixways_server.config import ServerConfig
@@ -50,8 +55,8 @@ def test_helm_finds_no_fault() -> None:
 
 
 def test_the_chart_has_the_packages_version() -> None:
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert chart["version"] == chart["appVersion"] == sixways.__version__
+    found = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert found["version"] == found["appVersion"] == sixways.__version__
 
 
 def test_the_least_gives_what_every_release_has(tmp_path: Path) -> None:
@@ -309,25 +314,45 @@ def test_a_gateway_that_exists_is_used(tmp_path: Path) -> None:
     assert shown.one("HTTPRoute")["spec"]["parentRefs"] == [parent]
 
 
-def test_rules_and_dashboard_look_at_latency_and_errors_of_this_release(tmp_path: Path) -> None:
-    slo = {"latencyMs": 250, "latencyQuantile": 0.99, "errorRate": 0.02, "windowMinutes": 10}
-    monitoring = {**_EVERYTHING["monitoring"], "slo": slo}
-    shown = render(tmp_path, {"monitoring": monitoring}, crds=CRDS)
-    latency, errors = shown.one("PrometheusRule")["spec"]["groups"][0]["rules"]
-    of = '{namespace="shop", service="demo"'
-    assert latency["expr"].startswith("histogram_quantile(0.99, ")
-    assert latency["expr"].endswith(f"_bucket{of}}}[10m]))) > 0.25")
-    assert errors["expr"].endswith("> 0.02")
-    assert 'status=~"5.."' in errors["expr"]
+def test_the_charts_rules_and_dashboard_are_those_of_the_package() -> None:
+    for name, text in chart.files().items():
+        fix = f"python -m sixways.observability.chart {CHART}"
+        assert (CHART / name).read_text() == text, f"`{fix}` writes it"
+    helpers = (CHART / "templates" / "_helpers.tpl").read_text()
+    bounds = next(line for line in helpers.splitlines() if "$bounds := list" in line)
+    assert [float(bound) for bound in re.findall(r'"([0-9.]+)"', bounds)] == list(BOUNDS)
+
+
+@pytest.mark.parametrize(
+    "slo",
+    [
+        Slo(),
+        Slo(latency_ms=300, latency_quantile=0.99, error_rate=0.02, window_minutes=10),
+        Slo(latency_ms=1.5, latency_quantile=0.8, error_rate=0.2, window_minutes=60, period_days=7),
+        Slo(latency_ms=81_000, error_rate=0.00001, window_minutes=7, period_days=90),
+    ],
+)
+def test_helm_fills_in_an_objective_as_python_does(tmp_path: Path, slo: Slo) -> None:
+    values = {
+        "latencyMs": slo.latency_ms, "latencyQuantile": slo.latency_quantile,
+        "errorRate": slo.error_rate, "windowMinutes": slo.window_minutes,
+        "periodDays": slo.period_days,
+    }  # fmt: skip
+    shown = render(
+        tmp_path, {"monitoring": {**_EVERYTHING["monitoring"], "slo": values}}, crds=CRDS
+    )
+    of = 'namespace="shop", service="demo"'
+    groups = rule_groups(Terms.of(slo, name="shop/demo", selector=of), machines=False)
+    assert shown.one("PrometheusRule")["spec"] == {"groups": groups}
     (text,) = shown.one("ConfigMap")["data"].values()
-    board = json.loads(text)
-    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
-    assert all(of in query for query in queries)
-    assert "@" not in text
-    page = (CHART.parents[1] / "docs" / "metrics.md").read_text()
-    for metric in ("gen_ai_server_request_duration_seconds", "sixways_request_errors_total"):
-        assert any(metric in query for query in queries)
-        assert f"`{metric}`" in page
+    title = "Sixways: demo in shop"
+    board = dashboard(slo, name="shop/demo", selector=of, title=title)
+    assert json.loads(text) == json.loads(board)
+
+
+def test_an_objective_beyond_the_servers_histogram_has_no_rules(tmp_path: Path) -> None:
+    monitoring = {**_EVERYTHING["monitoring"], "slo": {"latencyMs": 90_000}}
+    assert "accepted: up to 81920 with rules" in render(tmp_path, {"monitoring": monitoring}).error
 
 
 def test_a_budget_lets_one_pod_go_however_many_there_are(tmp_path: Path) -> None:

@@ -45,8 +45,14 @@ def test_the_tokens_of_the_classes_are_those_of_the_plugin() -> None:
     from sixways.plugin.provider import RESOURCES
 
     assert {resource.token for resource in RESOURCES} == {
+        "sixways:api:NginxProcess",
         "sixways:cloud:BundleUpload",
         "sixways:index:ApiKey",
         "sixways:index:Bundle",
         "sixways:local:LocalEndpoint",
+        "sixways:server:Host",
+        "sixways:server:Monitoring",
+        "sixways:server:Release",
+        "sixways:server:SelfSignedCertificate",
+        "sixways:server:Site",
     }

@@ -63,6 +63,23 @@ async def test_the_tracked_settings_are_accepted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "upstream"),
+    [
+        ("aws", {"healthPath": "/readyz", "instances": [{"url": "https://models.example.com"}]}),
+        ("kong", UPSTREAM),
+    ],
+)
+async def test_the_other_gateways_take_the_same_settings(
+    kind: str, upstream: dict[str, Any]
+) -> None:
+    common = {"gateway": kind, "upstream": upstream, "tls": None, "port": None, "dev": None}
+    own = common | ({"serviceType": "ClusterIP"} if kind == "kong" else {})
+    assert refused(own, models=None, gatewayKeys={"ann": KEY}) == []
+    wrong = refused({**own, "plans": [{"name": "free"}]}, models=None)
+    assert any("sixways:api.plans[0].requestsPerSecond" in line for line in wrong)
+
+
+@pytest.mark.parametrize(
     ("own", "beside", "fields"),
     [
         ({"gateway": "traefik"}, {}, ["api.gateway"]),

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from sixways_server import utilisation
 from sixways_server.board import Board
-from sixways_server.utilisation import Gpus, Npus, Processes
+from sixways_server.utilisation import Gpus, Machine, Npus, Processes
 from tests.unit.server.conftest import Process
 
 Launch = Callable[..., Process]
@@ -210,3 +210,39 @@ def test_a_server_that_is_gone_tells_nothing() -> None:
     board.pid = 2**22 + 1  # more than any process has
     assert samples(Processes(board)) == {}
     assert os.getpid() != board.pid
+
+
+def test_the_machine_tells_processors_memory_and_each_file_system_once() -> None:
+    found = samples(Machine())
+    spent = {labels["cpu_mode"]: value for labels, value in found["system_cpu_time_seconds"]}
+    assert spent["idle"] > 0
+    assert spent["user"] > 0
+    assert found["system_cpu_logical_count"] == [({}, psutil.cpu_count())]
+    assert found["system_memory_limit_bytes"] == [({}, psutil.virtual_memory().total)]
+    ((_, available),) = found["system_linux_memory_available_bytes"]
+    assert 0 < available < psutil.virtual_memory().total
+
+    places = [labels["system_filesystem_mountpoint"]
+              for labels, _ in found["system_filesystem_limit_bytes"]]  # fmt: skip
+    assert places[0] == "/"
+    devices = [Path(place).stat().st_dev for place in places]
+    assert len(set(devices)) == len(devices)
+    limits = {labels["system_filesystem_mountpoint"]: value
+              for labels, value in found["system_filesystem_limit_bytes"]}  # fmt: skip
+    for place in places:
+        states = [value for labels, value in found["system_filesystem_usage_bytes"]
+                  if labels["system_filesystem_mountpoint"] == place]  # fmt: skip
+        assert len(states) == 3
+        assert sum(states) == limits[place]
+
+
+def test_what_a_hardened_host_hides_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden() -> Any:
+        raise PermissionError("/proc/stat")
+
+    monkeypatch.setattr(psutil, "cpu_times", hidden)
+    monkeypatch.setattr(psutil, "disk_io_counters", lambda: None)
+    found = samples(Machine())
+    assert "system_cpu_time_seconds" not in found
+    assert "system_disk_io_bytes" not in found
+    assert found["system_memory_limit_bytes"][0][1] > 0

@@ -130,6 +130,8 @@ class ApiGatewayArgs(TypedDict):
     openapi: NotRequired[pulumi.Input[str]]
     """The server's own OpenAPI document as JSON text (its `/openapi.json`): bodies of requests are
     checked against it before they are sent on. `kind: rest`. Default: they are not checked."""
+    openapi_file: NotRequired[str]
+    """Path of a file with that document, in place of `openapi`."""
     stream: NotRequired[pulumi.Input[bool]]
     """Whether answers reach the caller piece by piece, also longer than 29 seconds and larger than
     10 MB. `kind: rest` with `upstream`. Default: true."""

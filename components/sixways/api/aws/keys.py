@@ -145,9 +145,14 @@ def create_keys(
                 key_id=key.id,
                 key_type="API_KEY",
                 usage_plan_id=plans[caller.plan].id,
-                # A key is in one plan of a stage at a time: AWS refuses a second one.
                 opts=pulumi.ResourceOptions.merge(
-                    opts, pulumi.ResourceOptions(delete_before_replace=True)
+                    opts,
+                    pulumi.ResourceOptions(
+                        # A key is in one plan of a stage at a time: AWS refuses a second one.
+                        delete_before_replace=True,
+                        # AWS tells the key itself here too.
+                        additional_secret_outputs=["value"],
+                    ),
                 ),
             )
             place = Place(resource, caller.name, caller.plan, key.id)

@@ -64,13 +64,14 @@ _PARTS: dict[str, Any] = {
 # They decide what is made.
 _PLAIN = ("account_log_role", "canary", "dev", "domain", "jwt", "keys", "kind", "plans",
           "private_link", "quota_percent", "client_error_rate", "routes", "sagemaker", "stream",
-          "upstream", "waf", "method_throttles")  # fmt: skip
+          "upstream", "waf", "method_throttles", "openapi_file")  # fmt: skip
 _REST_ONLY = {
     "canary": "promote with two gateways, or choose kind: rest",
     "cognito": "use jwt",
     "keys": "use jwt: an HTTP API knows no keys",
     "method_throttles": "choose kind: rest",
     "openapi": "the server checks the bodies itself",
+    "openapi_file": "the server checks the bodies itself",
     "plans": "use jwt and throttle: an HTTP API knows no usage plans",
     "stage_name": "an HTTP API answers without a stage in its path",
     "stream": "choose kind: rest: an HTTP API holds an answer back until it is whole",
@@ -233,6 +234,8 @@ def _check_routes(checks: Checks, given: Mapping[str, Any]) -> None:
             checks.add(f"routes[{index}].plans", "given", "nothing here: a usage plan covers all "
                        "routes", "make a second gateway for the others")  # fmt: skip
     document = given.get("openapi")
+    if document is not None and "openapi_file" in given:
+        checks.add("openapi_file", "given", "nothing beside openapi", "remove one of the two")
     paths: Mapping[str, Any] = {}
     if isinstance(document, str):
         try:
@@ -242,12 +245,12 @@ def _check_routes(checks: Checks, given: Mapping[str, Any]) -> None:
                 raise ValueError
         except (ValueError, KeyError, TypeError):
             checks.add("openapi", f"{len(document)} characters", "an OpenAPI 3 document as JSON",
-                       "give the text of the server's /openapi.json, no file's name")  # fmt: skip
+                       "give the text of /openapi.json; a path is openapi_file")  # fmt: skip
             paths = {}
     throttles = given.get("method_throttles")
     if not isinstance(throttles, list):
         return
-    usable = is_plain(routes) and is_plain(document) and not any(
+    usable = "openapi_file" not in given and is_plain(routes) and is_plain(document) and not any(
         one.field.startswith(("routes", "openapi")) for one in checks.problems
     )  # fmt: skip
     there = (

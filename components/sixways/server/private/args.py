@@ -131,8 +131,20 @@ class ServerMonitoringArgs(TypedDict):
 
     host: pulumi.Input[str]
     """The name of that host. A plain value."""
+    alertmanagers: NotRequired[pulumi.Input[list[pulumi.Input[str]]]]
+    """`ADDRESS:PORT` of Alertmanagers that are told of alerts. Default: none, alerts are on
+    Prometheus' page."""
     grafana: NotRequired[pulumi.Input[bool]]
-    """Whether Grafana runs there too, where its package is to be had. Default: false."""
+    """Whether Grafana runs there too, where its package is to be had; with `grafana_password`.
+    Default: false."""
+    grafana_password: NotRequired[pulumi.Input[str]]
+    """Password of Grafana's user `admin`, 12 characters or more; a secret."""
+    dcgm_exporter: NotRequired[pulumi.Input[bool]]
+    """Whether NVIDIA's dcgm-exporters of the hosts are scraped too. Default: false."""
+    retention_days: NotRequired[pulumi.Input[int]]
+    """Days that samples are kept. Default: 15."""
+    storage_gb: NotRequired[pulumi.Input[int]]
+    """GB that samples may take; the oldest go first. Default: 5."""
 
 
 class PrivateServerArgs(TypedDict):
@@ -180,7 +192,8 @@ class PrivateServerArgs(TypedDict):
     redirect_http: NotRequired[pulumi.Input[bool]]
     """Whether port 80 leads to https. Default: true."""
     metrics_from: NotRequired[pulumi.Input[list[pulumi.Input[str]]]]
-    """Networks that may read `/metrics`. Default: the host itself."""
+    """Networks that may read `/metrics`, beside the host of `monitoring`. Default: the host
+    itself."""
     trusted_proxies: NotRequired[pulumi.Input[list[pulumi.Input[str]]]]
     """Networks of load balancers in front, whose `X-Forwarded-For` is believed. Default: none."""
     system_packages: NotRequired[pulumi.Input[list[pulumi.Input[str]]]]

@@ -264,11 +264,20 @@ def _check_monitoring(checks: Checks, args: PrivateServerArgs) -> None:
     checks.required(monitoring, "host", prefix="monitoring.")
     where: Any = monitoring.get("host")
     hosts: Any = args.get("hosts")
-    names = [str(host.get("name")) for host in hosts or () if isinstance(host, Mapping)]
+    addresses: dict[str, Any] = {str(host.get("name")): host.get("address") for host in hosts or ()
+                 if isinstance(host, Mapping)}  # fmt: skip
     if isinstance(where, pulumi.Output):
         checks.add("monitoring.host", "an output", "the plain name of a host")
-    elif where and where not in names:
-        checks.add("monitoring.host", where, ", ".join(names), "name one of hosts")
+    elif where and where not in addresses:
+        checks.add("monitoring.host", where, ", ".join(addresses), "name one of hosts")
+    elif where and isinstance(addresses[where], str) and not _is_address(addresses[where]):
+        checks.add("monitoring.host", where, "a host that is reached by an IP address",
+                   "the others let it read their metrics by its address")  # fmt: skip
+    password = monitoring.get("grafana_password")
+    if monitoring.get("grafana") is True and password is None:
+        checks.add("monitoring.grafana_password", None, "12 characters or more", "add it")
+    elif isinstance(password, str) and len(password) < 12:
+        checks.add("monitoring.grafana_password", "(not shown)", "12 characters or more")
 
 
 def _each(checks: Checks, field: str, values: list[Any], form: re.Pattern[str], is_: str) -> None:

@@ -232,7 +232,7 @@ def test_instances_are_weighed_asked_and_passed_over() -> None:
     ]  # fmt: skip
     (authority,) = found["ca_certificates"]
     assert service["ca_certificates"] == [authority["id"]]
-    assert service["tls_verify"] is True
+    assert (service["tls_verify"], service["tls_verify_depth"]) == (True, 3)
 
 
 def test_a_line_of_the_log_has_the_callers_name_and_no_key() -> None:

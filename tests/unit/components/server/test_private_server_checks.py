@@ -47,7 +47,8 @@ def told(name: str = "search", **changes: Any) -> list[str]:
         {"server": {"workers": 2, "request_seconds": 60}, "limits": {"requests_per_minute": 60}},
         {"memory_max": "80%", "cpu_quota": "350%", "keep": 0, "supervisor": "systemd"},
         {"firewall": {}, "metrics_from": ["10.0.0.0/8"]},
-        {"monitoring": {"host": "two", "grafana": True}, "slo": {"latency_ms": 300}},
+        {"monitoring": {"host": "two"}, "slo": {"latency_ms": 300}},
+        {"monitoring": {"host": "two", "grafana": True, "grafana_password": "hush" * 3}},
     ],
 )
 async def test_good_inputs_are_accepted(changes: dict[str, Any]) -> None:
@@ -89,6 +90,9 @@ async def test_good_inputs_are_accepted(changes: dict[str, Any]) -> None:
         ({"metrics_from": ["10.0.0.1/8"]}, ["metrics_from[0]"]),
         ({"firewall": {"allow_ssh_from": ["all"], "ports": [0]}},
          ["firewall.allow_ssh_from[0]", "firewall.ports[0]"]),
+        ({"monitoring": {"host": "one", "grafana": True}}, ["monitoring.grafana_password"]),
+        ({"hosts": [{**HOST, "address": "web1.example.com"}], "monitoring": {"host": "one"}},
+         ["monitoring.host"]),
         ({"monitoring": {"host": "three"}, "slo": {"latency": 1}}, ["slo.latency",
                                                                    "monitoring.host"]),
     ],
