@@ -25,8 +25,8 @@ from sixways.api import KongGateway
 
 settings = json.loads(Path("settings.json").read_text())
 gateway = KongGateway(settings["name"], settings["args"])
-for output in ("url", "health_url", "api_key", "api_keys", "dashboard", "namespace", "service_name",
-               "configuration"):
+for output in ("url", "health_url", "api_key", "api_keys", "dashboard", "namespace",
+               "service_name", "configuration"):
     pulumi.export(output, getattr(gateway, output))
 """
 _KEY, _NEXT = "a-key-that-somebody-chose", "the-key-that-comes-after-it"
@@ -75,117 +75,72 @@ def shop(project: Path, name: str) -> Shop:
     return Shop(project, name)
 
 
-def test_a_gateway_lives_changes_without_a_gap_and_leaves_nothing(
-    shop: Shop, project: Path, pulumi_env: dict[str, str]
+def test_a_gateway_lives_changes_without_a_gap_moves_and_leaves_nothing(
+    shop: Shop, project: Path, pulumi_env: dict[str, str], namespace: str
 ) -> None:
     require_absent(_MONITORS)
     name = shop.name
-    shop.wants(_ARGS)
-    with installed_definitions(_MONITORS), Stack(project, pulumi_env) as stack:
-        stack.up()
-        outputs = stack.outputs()
-        service = get("service", name, "-n", name)
-        assert service["spec"]["ports"][0]["port"] == 443
-        ingress = service["status"]["loadBalancer"]["ingress"][0]
-        url = f"https://{ingress.get('hostname') or ingress['ip']}"
-        assert outputs["url"] == url
-        assert outputs["health_url"] == f"{url}/readyz"
-        assert outputs["dashboard"] == f"{url}/docs"
-        assert (outputs["namespace"], outputs["service_name"]) == (name, name)
-        assert outputs["api_key"] == _KEY
-        trial = outputs["api_keys"]["trial"]
-        assert outputs["api_keys"] == {"shop": _KEY, "trial": trial}
-        assert len(trial) >= 32
+    with Stack(project, pulumi_env) as stack:
+        _wrong_inputs_make_nothing(shop, stack)
 
+        shop.wants(_ARGS)
+        done = stack.up().stdout
+        assert "the cluster has no ServiceMonitor" in done
+        assert "kong:3.9.1 is a tag" in done
+        trial = _all_is_there(name, stack)
         first = get("deployment", name, "-n", name)
-        held = _configuration(first, name)
-        assert held == json.loads(outputs["configuration"])
-        assert _credentials(held, "shop") == {_KEY, f"Bearer {_KEY}"}
-        assert _credentials(held, "trial") == {trial, f"Bearer {trial}"}
-        pods = get("pods", "-n", name)["items"]
-        assert len(pods) == 2, "restricted ones, or the namespace had refused them"
-        zones = {
-            get("node", pod["spec"]["nodeName"])["metadata"]["labels"][
-                "topology.kubernetes.io/zone"
-            ]
-            for pod in pods
-        }
-        assert len(zones) == 2
-        assert all(pod["metadata"]["labels"]["app.kubernetes.io/name"] == "kong" for pod in pods)
-        monitor = get("servicemonitor", name, "-n", name)
-        assert monitor["metadata"]["labels"]["release"] == "prometheus"
-        status = get("service", f"{name}-status", "-n", name)["metadata"]["labels"]
-        wanted = monitor["spec"]["selector"]["matchLabels"]
-        assert wanted.items() <= status.items()
-        assert not wanted.items() <= service["metadata"]["labels"].items(), "one target a pod"
-        for kind in ("poddisruptionbudget", "networkpolicy", "serviceaccount", "deployment"):
-            assert get(kind, name, "-n", name)["metadata"]["labels"]["team"] == "search"
         _no_secret_in_clear(pulumi_env, name, _KEY, trial, _OWN, "c2VjcmV0LWtleQ")
 
         stack.up("--expect-no-changes", "--skip-preview")
 
-        # Both keys count while callers go over from one to the other, and no pod is missed.
-        keys = [{**_ARGS["keys"][0], "key": _NEXT, "previous_key": _KEY}, _ARGS["keys"][1]]
-        shop.wants({**_ARGS, "keys": keys})
-        with watching("deployment", name, name) as watch:
+        with installed_definitions(_MONITORS):
+            # Both keys count while callers go over from one to the other, and no pod is missed.
+            keys = [{**_ARGS["keys"][0], "key": _NEXT, "previous_key": _KEY}, _ARGS["keys"][1]]
+            shop.wants({**_ARGS, "keys": keys})
+            with watching("deployment", name, name) as watch:
+                stack.up("--skip-preview")
+            after = get("deployment", name, "-n", name)
+            assert after["metadata"]["uid"] == first["metadata"]["uid"]
+            assert min(state["status"].get("availableReplicas", 0) for state in watch.states) == 2
+            both = {_NEXT, f"Bearer {_NEXT}", _KEY, f"Bearer {_KEY}"}
+            assert _credentials(_configuration(after, name), "shop") == both
+            assert stack.outputs()["api_keys"] == {"shop": _NEXT, "trial": trial}
+            _the_monitor_finds_each_pod_once(name)
+            _no_secret_in_clear(pulumi_env, name, _NEXT)
+
+            # The old key goes and other limits count: the same objects, another configuration.
+            keys = [{**_ARGS["keys"][0], "key": _NEXT}, _ARGS["keys"][1]]
+            plans = [{**_ARGS["plans"][0], "requests_per_second": 3}, _ARGS["plans"][1]]
+            redis = {"host": "redis.cache.svc", "password": _PASSWORD, "tls": False}
+            last = {**_ARGS, "keys": keys, "plans": plans, "redis": redis}
+            shop.wants(last)
             stack.up("--skip-preview")
-        after = get("deployment", name, "-n", name)
-        assert after["metadata"]["uid"] == first["metadata"]["uid"]
-        assert min(state["status"].get("availableReplicas", 0) for state in watch.states) == 2
-        both = {_NEXT, f"Bearer {_NEXT}", _KEY, f"Bearer {_KEY}"}
-        assert _credentials(_configuration(after, name), "shop") == both
-        assert stack.outputs()["api_keys"] == {"shop": _NEXT, "trial": trial}
-        _no_secret_in_clear(pulumi_env, name, _NEXT)
+            after = get("deployment", name, "-n", name)
+            assert after["metadata"]["uid"] == first["metadata"]["uid"]
+            held = _configuration(after, name)
+            assert _credentials(held, "shop") == {_NEXT, f"Bearer {_NEXT}"}
+            (limited,) = (c for c in held["consumers"] if c["username"] == "trial")
+            counted = limited["plugins"][0]["config"]
+            assert (counted["minute"], counted["second"], counted["policy"]) == (180, 4, "redis")
+            secrets = get("secrets", "-n", name)["items"]
+            assert len(secrets) == 2, "those of the configurations before are gone"
+            ports = get("networkpolicy", name, "-n", name)["spec"]["egress"][1]["ports"]
+            assert {port["port"] for port in ports} == {5000, 6379}
+            _no_secret_in_clear(pulumi_env, name, _PASSWORD)
 
-        # The old key goes, and another plan counts: the same objects, another configuration.
-        keys = [{**_ARGS["keys"][0], "key": _NEXT}, _ARGS["keys"][1]]
-        plans = [{**_ARGS["plans"][0], "requests_per_second": 3}, _ARGS["plans"][1]]
-        redis = {"host": "redis.cache.svc", "password": _PASSWORD, "tls": False}
-        shop.wants({**_ARGS, "keys": keys, "plans": plans, "redis": redis})
-        stack.up("--skip-preview")
-        last = get("deployment", name, "-n", name)
-        assert last["metadata"]["uid"] == first["metadata"]["uid"]
-        held = _configuration(last, name)
-        assert _credentials(held, "shop") == {_NEXT, f"Bearer {_NEXT}"}
-        (limit,) = (c for c in held["consumers"] if c["username"] == "trial")
-        counted = limit["plugins"][0]["config"]
-        assert (counted["minute"], counted["second"], counted["policy"]) == (180, 4, "redis")
-        secrets = get("secrets", "-n", name)["items"]
-        assert len(secrets) == 2, "those of the configurations before are gone"
-        ports = get("networkpolicy", name, "-n", name)["spec"]["egress"][1]["ports"]
-        assert {port["port"] for port in ports} == {5000, 6379}
-        _no_secret_in_clear(pulumi_env, name, _PASSWORD)
-    assert kubectl("get", "namespace", name, "--ignore-not-found", "-o", "name") == ""
+            # Another namespace is another gateway.
+            shop.wants({**last, "namespace": namespace, "service_type": "ClusterIP"})
+            stack.up("--skip-preview")
+            assert stack.outputs()["url"] == f"https://{name}.{namespace}.svc"
+            assert kubectl("get", "namespace", name, "--ignore-not-found", "-o", "name") == ""
+            kinds = "deploy,service,secret,configmap,pdb,networkpolicy,serviceaccount"
+            mine = (kinds, "-n", namespace, "-l", "app.kubernetes.io/part-of=sixways", "-o", "name")
+            assert len(kubectl("get", *mine).split()) == 9
+            stack.destroy()
+            assert kubectl("get", *mine) == ""
 
 
-def test_another_namespace_is_another_gateway(
-    shop: Shop, project: Path, pulumi_env: dict[str, str], namespace: str
-) -> None:
-    require_absent(_MONITORS)
-    want = {k: v for k, v in _ARGS.items() if k not in ("tls", "plans")}
-    plans = [{"name": "paid", "requests_per_second": 5}, {"name": "free", "tokens_per_minute": 60}]
-    want |= {"plans": plans, "service_type": "ClusterIP"}
-    shop.wants(want)
-    with Stack(project, pulumi_env) as stack:
-        done = stack.up("--skip-preview").stdout
-        assert "the cluster has no ServiceMonitor" in done
-        assert "is a tag" in done
-        name = shop.name
-        assert stack.outputs()["url"] == f"http://{name}.{name}.svc"
-        before = get("deployment", name, "-n", name)["metadata"]["uid"]
-
-        shop.wants({**want, "namespace": namespace})
-        stack.up("--skip-preview")
-        assert stack.outputs()["url"] == f"http://{name}.{namespace}.svc"
-        assert get("deployment", name, "-n", namespace)["metadata"]["uid"] != before
-        assert kubectl("get", "namespace", name, "--ignore-not-found", "-o", "name") == ""
-    left = kubectl("get", "deploy,service,secret,pdb,networkpolicy", "-n", namespace, "-o", "name")
-    assert left == ""
-
-
-def test_inputs_that_do_not_fit_make_nothing(
-    shop: Shop, project: Path, pulumi_env: dict[str, str]
-) -> None:
+def _wrong_inputs_make_nothing(shop: Shop, stack: Stack) -> None:
     shop.wants({
         "upstream": {"instances": [{"url": "http://a.example.com:5000"}]},
         "plans": [{"name": "free"}, {"name": "paid", "requests_per_second": 9, "burst": 2},
@@ -193,15 +148,51 @@ def test_inputs_that_do_not_fit_make_nothing(
         "keys": [{"name": "shop", "plan": "free"}, {"name": "shop", "plan": "gone"}],
         "log": {"kind": "cloudwatch"},
     })  # fmt: skip
-    with Stack(project, pulumi_env) as stack:
-        done = stack.up("--skip-preview", check=False)
-        assert done.returncode != 0
-        for field in ("upstream.health_path", "upstream.instances", "plans[0].requests_per_second",
-                      "plans[1].burst", "plans[2].quota", "keys[1].name", "keys[1].plan",
-                      "log.kind", "tls"):  # fmt: skip
-            assert f"- {field}" in done.stdout, field
-        assert not any("kubernetes" in one["type"] for one in stack.resources())
+    done = stack.up("--skip-preview", check=False)
+    assert done.returncode != 0
+    for field in ("upstream.health_path", "upstream.instances", "plans[0].requests_per_second",
+                  "plans[1].burst", "plans[2].quota", "keys[1].name", "keys[1].plan", "log.kind",
+                  "tls"):  # fmt: skip
+        assert f"- {field}" in done.stdout, field
+    assert not any("kubernetes" in one["type"] for one in stack.resources())
     assert kubectl("get", "namespace", shop.name, "--ignore-not-found", "-o", "name") == ""
+
+
+def _all_is_there(name: str, stack: Stack) -> str:
+    """Objects and outputs of the first update; returns the key that was made."""
+    outputs = stack.outputs()
+    service = get("service", name, "-n", name)
+    assert service["spec"]["ports"][0]["port"] == 443
+    ingress = service["status"]["loadBalancer"]["ingress"][0]
+    url = f"https://{ingress.get('hostname') or ingress['ip']}"
+    assert outputs["url"] == url
+    assert outputs["health_url"] == f"{url}/readyz"
+    assert outputs["dashboard"] == f"{url}/docs"
+    assert (outputs["namespace"], outputs["service_name"]) == (name, name)
+    assert outputs["api_key"] == _KEY
+    trial: str = outputs["api_keys"]["trial"]
+    assert outputs["api_keys"] == {"shop": _KEY, "trial": trial}
+    assert len(trial) >= 32
+
+    held = _configuration(get("deployment", name, "-n", name), name)
+    assert held == json.loads(outputs["configuration"])
+    assert _credentials(held, "shop") == {_KEY, f"Bearer {_KEY}"}
+    assert _credentials(held, "trial") == {trial, f"Bearer {trial}"}
+    pods = get("pods", "-n", name)["items"]
+    assert len(pods) == 2, "restricted ones, or the namespace had refused them"
+    nodes = [get("node", pod["spec"]["nodeName"])["metadata"]["labels"] for pod in pods]
+    assert len({labels["topology.kubernetes.io/zone"] for labels in nodes}) == 2
+    for kind in ("poddisruptionbudget", "networkpolicy", "serviceaccount", "deployment"):
+        assert get(kind, name, "-n", name)["metadata"]["labels"]["team"] == "search"
+    return trial
+
+
+def _the_monitor_finds_each_pod_once(name: str) -> None:
+    monitor = get("servicemonitor", name, "-n", name)
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    assert wanted <= get("service", f"{name}-status", "-n", name)["metadata"]["labels"].items()
+    assert not wanted <= get("service", name, "-n", name)["metadata"]["labels"].items()
 
 
 def _configuration(deployment: Any, namespace: str) -> Any:

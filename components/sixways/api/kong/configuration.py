@@ -118,7 +118,7 @@ def _service(args: Mapping[str, Any], authorities: list[str]) -> dict[str, Any]:
         ],
     }
     if scheme == "https":
-        service["tls_verify"] = True
+        service |= {"tls_verify": True, "tls_verify_depth": 3}
         if authorities:
             service["ca_certificates"] = [_id(pem) for pem in authorities]
     return service
