@@ -351,6 +351,9 @@ def _network(namespace: str, number: int, network: str) -> Iterator[None]:
     nat = ["-t", "nat", "POSTROUTING", "-s", f"{network}.0/24", "!", "-d", "10.213.0.0/16",
            "-j", "MASQUERADE"]  # fmt: skip
     _remove_leftovers(number)
+    unwanted = ["iptables", *nat[:2], "-D", *nat[2:]]
+    while subprocess.run(unwanted, check=False, capture_output=True).returncode == 0:
+        pass
     try:
         for command in (
             f"netns add {namespace}",
