@@ -326,6 +326,17 @@ def test_a_release_that_dies_after_the_switch_is_taken_back(rig: Rig) -> None:
     assert rig.units() == [layout.unit(live)]
 
 
+def test_a_cut_in_the_middle_of_a_release_is_undone_over_another_connection(rig: Rig) -> None:
+    rig.up()
+    live, pid = rig.live(), rig.pid(rig.live())
+    rig.hooks["ask"] = lambda: rig.machine.run("pkill", "-KILL", "-f", "^sshd: deploy")
+    with pytest.raises(HostError, match=f"(?s)connection broke.*Slot {live} serves as before"):
+        rig.up(models=[rig.bundles.second])
+    assert (rig.live(), rig.pid(live)) == (live, pid)
+    assert rig.units() == [layout.unit(live)]
+    assert "sixways-release" not in rig.machine.read(layout.KEYS)
+
+
 def test_keys_change_alone(rig: Rig) -> None:
     rig.up()
     live, pid = rig.live(), rig.pid(rig.live())

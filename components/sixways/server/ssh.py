@@ -218,7 +218,9 @@ class Remote:
             )
             await process.wait_closed()
             status = process.returncode
-        return Done(-1 if status is None else status, stdout, stderr)
+        if status is None:  # nobody said how it ended
+            raise ConnectionLost(f"{self.access}: the connection broke in the middle of a command")
+        return Done(status, stdout, stderr)
 
     async def _send(
         self, local: Path, size: int, path: str, on_bytes: Callable[[int], None] | None
