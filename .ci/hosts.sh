@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What the tier `host` needs: Debian's tools, and two Debian 12 to boot, made once (two minutes,
+# What the tiers `host` and `engine` need: Debian's tools (a browser and Prometheus among them),
+# and two Debian 12 to boot, made once (two minutes,
 # 700 MB): the bare one that a cloud hands out, and one as somebody's own server is, with sshd.
 # Nothing is done where all of it is there. Run it as root.
 set -euo pipefail
@@ -8,7 +9,7 @@ base=${SIXWAYS_HOST_BASE:-$HOME/.cache/sixways/hosts/debian-12.tar}
 own=${base%.tar}-ssh.tar
 packages=()
 for pair in systemd-nspawn:systemd-container nginx:nginx-light debootstrap:debootstrap \
-    iptables:iptables ip:iproute2 prometheus:prometheus; do
+    iptables:iptables ip:iproute2 prometheus:prometheus chromium:chromium; do
     PATH="$PATH:/usr/sbin" command -v "${pair%%:*}" >/dev/null || packages+=("${pair##*:}")
 done
 if [ "${#packages[@]}" -gt 0 ]; then
