@@ -39,6 +39,11 @@ class Parts:
         self._own: dict[str, Any] = in_python(settings.own)
         self._kind = self._own.pop("gateway", "nginx")
 
+    @property
+    def certificate(self) -> bool:
+        """Whether the gateway tells which certificate callers see: it may be of its own making."""
+        return self._kind == "nginx"
+
     def component(self, name: str, args: Any) -> pulumi.ComponentResource:
         """The gateway."""
         made: pulumi.ComponentResource = getattr(api, _GATEWAYS[self._kind])(name, args)

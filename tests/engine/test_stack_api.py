@@ -46,9 +46,7 @@ def test_the_stack_serves_a_model_behind_a_gateway(
         assert outputs["url"] == f"https://127.0.0.1:{own['port']}"
         assert outputs["bundle_digest"].startswith("sha256:")
         assert outputs["api_keys"] == {"ann": outputs["api_key"], "shop": KEY}
-        certificate = next(r["outputs"]["certificate"] for r in stack.resources()
-                           if r["type"] == "sixways:server:SelfSignedCertificate")  # fmt: skip
-        trusted = ssl.create_default_context(cadata=certificate)
+        trusted = ssl.create_default_context(cadata=outputs["certificate"])
         for key in outputs["api_keys"].values():
             answer = httpx.post(
                 f"{outputs['url']}/v1/embeddings",
