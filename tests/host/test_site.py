@@ -27,7 +27,7 @@ from tests.conftest import private_pulumi
 from tests.engine.pulumi_stack import Stack
 from tests.host.machine import Machine, own_machine
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.engine]
 _PROGRAM = """
 import json
 import pulumi
