@@ -31,6 +31,7 @@ from tests.conftest import private_pulumi, require
 from tests.engine.deployment import MINILM
 from tests.engine.gateway import CHAT_DELAY, Fleet, Instance, fleet, load
 from tests.engine.pulumi_stack import Stack
+from tests.nginx import MISSING
 from tests.ports import free_port
 
 pytestmark = pytest.mark.engine
@@ -95,8 +96,7 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    nginx = shutil.which("nginx") or Path("/usr/sbin/nginx").is_file()
-    require("engine", None if nginx else "nginx is not on PATH; apt install nginx-light")
+    require("engine", MISSING)
     folder = tmp_path_factory.mktemp("gateway")
     project = folder / "project"
     project.mkdir()
