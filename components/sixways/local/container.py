@@ -10,7 +10,7 @@ import pulumi_docker as docker
 
 from sixways.api_key import ApiKey
 from sixways.checks import Checks, InputsRefused, is_address, is_plain
-from sixways.endpoint import bundle_digest
+from sixways.endpoint import bundle_digest, keys_json
 from sixways.local.endpoint import ServedModelArgs
 from sixways.plugin.api_key import KEY, sha256
 from sixways_bundle import Problem
@@ -101,11 +101,6 @@ def _check_models(checks: Checks, models: Any) -> None:
             seen.append(name)
         if isinstance(path, str) and path and not path.startswith("/"):
             checks.add(f"{here}.path", path, "an absolute path", "take Bundle.path")
-
-
-def keys_json(key_sha256: str) -> str:
-    """The file by which the server knows the key: its hash alone."""
-    return json.dumps({"keys": [{"name": "default", "sha256": key_sha256}]}, separators=(",", ":"))
 
 
 def container_inputs(
