@@ -221,7 +221,7 @@ def test_an_acme_server_gives_the_certificate(deployed: Deployed, tmp_path: Path
     pebble = shutil.which("pebble")
     if pebble is None:
         pytest.skip("pebble is not on PATH: "
-                    "go install github.com/letsencrypt/pebble/v2/cmd/pebble@latest")  # fmt: skip
+                    "go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1")  # fmt: skip
     machine = deployed.machine
     issued = _start_pebble(machine, Path(pebble), tmp_path)
     machine.run("apt-get", "-q", "update")
