@@ -50,9 +50,11 @@ check: $(STAMP) ## Format, lint and strict types; changes nothing
 
 test: $(STAMP) ## Every test that this machine can run
 	@# Status 5: PYTEST_ARGS chose no test of these.
-	$(BIN)/python -m pytest -m "not aws or cluster" $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	@# These wait for an engine most of their time: three at once take a third of it.
+	$(BIN)/python -m pytest -m "not (aws or host) or cluster" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@# These wait for an engine or a host most of their time: three at once take a third of it.
 	$(BIN)/python -m pytest -m "aws and not cluster" -n 3 $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@# A file's machines boot once.
+	$(BIN)/python -m pytest -m "host and not (aws or cluster)" -n 3 --dist loadfile $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 bench: $(STAMP) ## Measure size, quality, start and serving on this machine, against peers
 	$(BIN)/python -m bench $(BENCH_ARGS)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What the tiers `host` and `engine` need: Debian's tools (a browser and Prometheus among them),
-# and two Debian 12 to boot, made once (two minutes,
-# 700 MB): the bare one that a cloud hands out, and one as somebody's own server is, with sshd.
+# What the tiers `host` and `engine` need: Debian's tools (a browser and Prometheus among them), and
+# two Debian 12 to boot, made once (two minutes, 700 MB): the bare one that a cloud hands out, and one
+# as somebody's own server is, with sshd.
 # Nothing is done where all of it is there. Run it as root.
 set -euo pipefail
 
@@ -58,5 +58,10 @@ if [ ! -s "$own" ]; then
     inside apt-get clean
     tar -C "$work/system" -cf "$own.new" .
     mv "$own.new" "$own"
+fi
+# Let's Encrypt's own small ACME server, for real certificates in a test.
+tools=$HOME/.cache/sixways/tools
+if [ ! -x "$tools/pebble" ]; then
+    GOBIN="$tools" go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1
 fi
 echo "hosts: $base $own"

@@ -281,7 +281,8 @@ class PrivateServer(pulumi.ComponentResource):
             **_access(self._watcher()),
             **own,
             **({"slo": args["slo"]} if "slo" in args else {}),
-            **({"ca": self.certificate} if args["tls"].get("self_signed") else {}),
+            # A certificate of a company's own authority is known to no system: it is trusted itself.
+            **({} if args["tls"].get("acme") else {"ca": self.certificate}),
             **({"server_name": args["domain"]} if "domain" in args else {}),
             "owner": self._owner,
             "name": self._name,
