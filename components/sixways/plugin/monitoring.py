@@ -42,7 +42,10 @@ _TEXTS = {
     "ca": (re.compile(r"(?s).*-----BEGIN CERTIFICATE-----.*"), "certificates (PEM)"),
 }
 _ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,252}[A-Za-z0-9])?")
-_AT = re.compile(r"[A-Za-z0-9.\[\]:-]+:\d{1,5}")
+AT = re.compile(r"[A-Za-z0-9.\[\]:-]+:\d{1,5}")
+"""Address and port of an Alertmanager."""
+PASSWORD = re.compile(r"[!#-&(-\[\]-~]{12,}")
+"""A password of Grafana: it stands in a file of variables."""
 _WORKS = "watches"
 
 
@@ -73,7 +76,7 @@ class MonitoringResource(Resource):
         _check_objective(checks, checked)
         managers = checked["alertmanagers"]
         for index, value in enumerate(managers if isinstance(managers, list) else ()):
-            if value is not UNKNOWN and not _AT.fullmatch(str(value)):
+            if value is not UNKNOWN and not AT.fullmatch(str(value)):
                 checks.add(f"alertmanagers[{index}]", value, "ADDRESS:PORT")
         password = checked.get("grafanaPassword")
         if checked["grafana"] is True and password is not UNKNOWN and not _is_password(password):
@@ -253,4 +256,4 @@ def _check_objective(checks: Checks, inputs: Values) -> None:
 
 
 def _is_password(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[!#-&(-\[\]-~]{12,}", value) is not None
+    return isinstance(value, str) and PASSWORD.fullmatch(value) is not None

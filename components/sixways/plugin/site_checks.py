@@ -20,7 +20,8 @@ NUMBERS = {
 """Whole numbers and the greatest that each may be."""
 PAIRS = (("certificate", "certificateKey"), ("fleetCertificate", "fleetKey"))
 _ACME = ("email", "domains", "directoryUrl", "agreeTos")
-_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}", re.IGNORECASE)
+ACME_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}", re.IGNORECASE)
+"""A name that an ACME authority can reach over HTTP."""
 
 
 def check_values(inputs: Values) -> list[Problem]:
@@ -112,7 +113,9 @@ def _check_acme(acme: Any) -> list[Problem]:
         problems.append(Problem("acme.email", str(email or ""), "an e-mail address"))
     named = domains if isinstance(domains, list) and domains else [domains]
     for domain in () if domains is UNKNOWN else named:
-        if domain is not UNKNOWN and not (isinstance(domain, str) and _DOMAIN.fullmatch(domain)):
+        if domain is not UNKNOWN and not (
+            isinstance(domain, str) and ACME_DOMAIN.fullmatch(domain)
+        ):
             problems.append(Problem("acme.domains", str(domain or ""), "domain names that lead to "
                                     "the host, without wildcards"))  # fmt: skip
     if url is not UNKNOWN and not (isinstance(url, str) and re.fullmatch(r"https://\S+", url)):

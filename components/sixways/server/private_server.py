@@ -281,7 +281,7 @@ class PrivateServer(pulumi.ComponentResource):
             **_access(self._watcher()),
             **own,
             **({"slo": args["slo"]} if "slo" in args else {}),
-            # A certificate of a company's own authority is known to no system: it is trusted itself.
+            # One of a company's own authority is known to no system: it is trusted itself.
             **({} if args["tls"].get("acme") else {"ca": self.certificate}),
             **({"server_name": args["domain"]} if "domain" in args else {}),
             "owner": self._owner,

@@ -9,6 +9,8 @@ import pulumi
 from sixways.checks import Checks, is_address, is_number, is_plain
 from sixways.observability.slo import check_slo
 from sixways.plugin.api_key import KEY
+from sixways.plugin.monitoring import AT, PASSWORD
+from sixways.plugin.site_checks import ACME_DOMAIN
 from sixways.server.args import check_access
 from sixways.server.layout import FLEET_PORT, PORTS
 from sixways.server.private.args import (
@@ -37,7 +39,7 @@ _EXTRA = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _PACKAGE = re.compile(r"[a-z0-9A-Z][A-Za-z0-9.+_-]+")
 _HTTPS = re.compile(r"https://\S+")
 _DOMAIN = re.compile(
-    r"(?=.{1,253}$)(\*\.)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
+    r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
 )
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _MEMORY = re.compile(r"[1-9]\d*[KMGT]?|[1-9]\d?%|100%")
@@ -142,11 +144,13 @@ def _check_tls(checks: Checks, args: PrivateServerArgs) -> None:
         checks.add("tls.acme.agree_tos", acme.get("agree_tos"),
                    "true: the authority's terms must be accepted",
                    "read them, and set it to true")  # fmt: skip
-    domains = acme.get("domains")
-    if not domains and not args.get("domain"):
+    domains, accepted = acme.get("domains"), "a domain name that leads to the hosts, no wildcard"
+    if domains:
+        _each(checks, "tls.acme.domains", domains, ACME_DOMAIN, accepted)
+    elif args.get("domain"):
+        checks.matches("domain", args.get("domain"), ACME_DOMAIN, accepted)
+    else:
         checks.add("tls.acme.domains", None, "the names of the certificate", "add it, or domain")
-    if isinstance(domains, list):
-        _each(checks, "tls.acme.domains", domains, _DOMAIN, "a domain name, e.g. api.example.com")
 
 
 def _check_packages(checks: Checks, packages: Any) -> None:
@@ -226,7 +230,9 @@ def _check_front(checks: Checks, args: PrivateServerArgs) -> None:
     names: Any = args.get("server_names")
     for index, name in enumerate(names if isinstance(names, list) else ()):
         if isinstance(name, str) and name != "_" and not is_address(name):
-            checks.matches(f"server_names[{index}]", name, _DOMAIN, "a domain name")
+            plain = name.removeprefix("*.")
+            if not _DOMAIN.fullmatch(plain):
+                checks.add(f"server_names[{index}]", name, "a domain name")
     checks.number("https_port", args.get("https_port"), 1, 65535, whole=True)
     hosts: Any = args.get("hosts")
     of_ssh = {host.get("port", 22) for host in hosts if isinstance(host, Mapping)} if isinstance(
@@ -269,10 +275,14 @@ def _check_monitoring(checks: Checks, args: PrivateServerArgs) -> None:
     password = monitoring.get("grafana_password")
     if monitoring.get("grafana") is True and password is None:
         checks.add("monitoring.grafana_password", None, "12 characters or more", "add it")
-    elif isinstance(password, str) and len(password) < 12:
-        checks.add("monitoring.grafana_password", "(not shown)", "12 characters or more")
+    elif isinstance(password, str) and not PASSWORD.fullmatch(password):
+        checks.add("monitoring.grafana_password", "(not shown)",
+                   "12 printable characters or more, without spaces and quotes")  # fmt: skip
+    managers = monitoring.get("alertmanagers")
+    if isinstance(managers, list):
+        _each(checks, "monitoring.alertmanagers", managers, AT, "ADDRESS:PORT")
 
 
-def _each(checks: Checks, field: str, values: list[Any], form: re.Pattern[str], is_: str) -> None:
-    for index, value in enumerate(values):
+def _each(checks: Checks, field: str, values: Any, form: re.Pattern[str], is_: str) -> None:
+    for index, value in enumerate(values if isinstance(values, list) else ()):
         checks.matches(f"{field}[{index}]", value, form, is_)
