@@ -29,6 +29,8 @@ class Stack:
     timeout_s: float = 300.0
     """Limit of one command."""
     _up: bool = field(default=False, init=False)
+    # What was read since the last command: each reading takes the CLI a second.
+    _read: dict[tuple[str, ...], str] = field(default_factory=dict, init=False)
 
     def __enter__(self) -> Stack:
         self.run("stack", "init", self.name)
@@ -43,6 +45,13 @@ class Stack:
 
         With `check` a failing command fails the test and shows all it wrote.
         """
+        self._read.clear()
+        try:
+            return self._run(*arguments, check=check)
+        finally:
+            self._read.clear()
+
+    def _run(self, *arguments: str, check: bool) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             ["pulumi", "--color", "never", "--non-interactive", *arguments],
             cwd=self.project,
@@ -85,11 +94,16 @@ class Stack:
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs, secrets in clear."""
         command = ("stack", "output", "--json", "--show-secrets", "--stack", self.name)
-        answer: dict[str, Any] = json.loads(self.run(*command).stdout)
+        answer: dict[str, Any] = self._json(*command)
         return answer
 
     def resources(self) -> list[dict[str, Any]]:
         """What the state holds, as `pulumi stack export` shows it."""
-        state = json.loads(self.run("stack", "export", "--stack", self.name).stdout)
+        state = self._json("stack", "export", "--stack", self.name)
         found: list[dict[str, Any]] = state["deployment"].get("resources", [])
         return found
+
+    def _json(self, *command: str) -> Any:
+        if command not in self._read:
+            self._read[command] = self._run(*command, check=True).stdout
+        return json.loads(self._read[command])
