@@ -42,7 +42,7 @@ def reachable(inputs: Values) -> bool:
 
 
 _MODULES = ("ssh", "acme", "facts", "firewall", "ground", "host_site", "nginx", "packages",
-            "releasing")  # fmt: skip
+            "holder", "releasing")  # fmt: skip
 
 
 @functools.cache

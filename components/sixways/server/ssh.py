@@ -223,7 +223,8 @@ class Remote:
 
         heard = [asyncio.ensure_future(listen(end)) for end in (process.stdout, process.stderr)]
         try:
-            stdout, stderr, _ = await asyncio.gather(*heard, feed())
+            await asyncio.gather(feed(), *heard)
+            stdout, stderr = (task.result() for task in heard)
             await process.wait_closed()
             status = process.returncode
         finally:
