@@ -341,9 +341,14 @@ def _host_key(access: Access) -> asyncssh.SSHKey:
     except asyncssh.KeyImportError as error:
         raise HostError(
             f"{access}: its key cannot be used: {error}",
-            [Problem("hostKey", access.host_key, "a key as in /etc/ssh/ssh_host_ed25519_key.pub of "
-                     "the host", "copy the whole line")],
+            [Problem("hostKey", _shown(access.host_key), "a key as in "
+                     "/etc/ssh/ssh_host_ed25519_key.pub of the host", "copy the whole line")],
         ) from None  # fmt: skip
+
+
+def _shown(key: str) -> str:
+    """Whoever mixes up the two keys finds the private one in no log."""
+    return "(not shown)" if "PRIVATE" in key else key
 
 
 def _algorithms(key: asyncssh.SSHKey) -> list[str]:

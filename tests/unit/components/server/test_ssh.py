@@ -6,7 +6,9 @@ from typing import Any
 import asyncssh
 import pytest
 
+from sixways.checks import Checks
 from sixways.server import ssh
+from sixways.server.args import check_access
 from sixways.server.ssh import Access, ConnectionLost, HostError, Remote
 from tests.unit.components.server.local_remote import LocalRemote, remote
 
@@ -125,3 +127,17 @@ def test_a_file_that_arrives_in_part_takes_nobodys_place(
     assert not Path(f"{path}.new").exists()
     assert remote.run(*put, given=b"123456789").ok
     assert path.read_bytes() == b"123456789"
+
+
+def test_a_private_key_in_the_wrong_place_is_not_shown() -> None:
+    key = "-----BEGIN OPENSSH PRIVATE KEY-----\nsecret"
+    with (
+        pytest.raises(HostError, match=r"hostKey: '\(not shown\)'") as refused,
+        ssh.connected(Access(address="127.0.0.1", host_key=key)),
+    ):
+        pass
+    assert "secret" not in str(refused.value)
+    checks = Checks()
+    check_access(checks, {"address": "10.0.0.1", "host_key": key}, "hosts[0].")
+    (problem,) = checks.problems
+    assert (problem.field, "secret" in str(problem)) == ("hosts[0].host_key", False)
