@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from sixways.plugin.hosts import ACCESS, ACCESS_DEFAULTS, SECRETS, check_access, host, ssh_library
+from sixways.plugin.hosts import (
+    ACCESS,
+    ACCESS_DEFAULTS,
+    SECRETS,
+    check_access,
+    host,
+    leaving,
+    ssh_library,
+)
 from sixways.plugin.resource import Call, Changes, PartlyMade, Resource, Values, unexpected
 from sixways.plugin.values import UNKNOWN, is_unknown
 from sixways_bundle import BundleError, Problem
@@ -108,7 +116,7 @@ class HostResource(Resource):
 
     def delete(self, call: Call, resource_id: str, state: Values) -> None:
         """Takes away what is ours. Packages stay: nobody knows who uses them by now."""
-        with host(state) as remote:
+        with leaving(call), host(state) as remote:
             from sixways.server import ground, holder
 
             mark = ground.load(remote)

@@ -12,7 +12,15 @@ from sixways.naming import to_snake
 from sixways.observability.files import DASHBOARD, RULES, SCRAPE
 from sixways.observability.prometheus import BOUNDS, RUNBOOK, Target, burns
 from sixways.observability.slo import Slo, check_slo
-from sixways.plugin.hosts import ACCESS, ACCESS_DEFAULTS, SECRETS, check_access, host, ssh_library
+from sixways.plugin.hosts import (
+    ACCESS,
+    ACCESS_DEFAULTS,
+    SECRETS,
+    check_access,
+    host,
+    leaving,
+    ssh_library,
+)
 from sixways.plugin.resource import Call, Changes, PartlyMade, Resource, Values, unexpected
 from sixways.plugin.values import UNKNOWN, is_unknown
 from sixways_bundle import BundleError, Problem
@@ -128,7 +136,7 @@ class MonitoringResource(Resource):
 
     def delete(self, call: Call, resource_id: str, state: Values) -> None:
         """Takes away unit, files and data; what is another stack's by now stays."""
-        with host(state) as remote:
+        with leaving(call), host(state) as remote:
             from sixways.server import holder, watching
 
             mark = watching.load(remote)

@@ -120,7 +120,7 @@ class ReleaseResource(Resource):
 
     def delete(self, call: Call, resource_id: str, state: Values) -> None:
         """Ends the servers, and removes all that the releases put there."""
-        with hosts.host(state) as remote:
+        with hosts.leaving(call), hosts.host(state) as remote:
             from sixways.server import holder, standing
 
             if holder.is_anothers(remote, holder.RELEASE, state.get("holder", "")):

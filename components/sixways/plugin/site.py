@@ -100,7 +100,7 @@ class SiteResource(Resource):
 
     def delete(self, call: Call, resource_id: str, state: Values) -> None:
         """Takes the site away with its certificates and logs; Nginx goes on without it."""
-        with hosts.host(state) as remote:
+        with hosts.leaving(call), hosts.host(state) as remote:
             from sixways.server import acme, holder, host_site, nginx, silence
 
             if holder.is_anothers(remote, holder.SITE, state.get("holder", "")):

@@ -14,6 +14,7 @@ from sixways.plugin.release import ReleaseResource
 from sixways.plugin.resource import Call, Resource, Values
 from sixways.plugin.site import SiteResource
 from sixways.server import holder, layout, watching
+from sixways.server.ssh import ConnectionLost
 from tests.unit.components.server.fake_host import FakeHost
 
 STATE: Values = {
@@ -61,3 +62,19 @@ def test_what_another_resource_took_over_stays_and_the_own_goes(
     fake.files = dict(OURS)  # it was never made to its end
     resource.delete(call, "id", STATE)
     assert one not in fake.files
+
+
+@pytest.mark.parametrize("resource", [ReleaseResource(), SiteResource(), MonitoringResource()])
+def test_a_host_that_is_gone_for_good_can_be_forgotten(
+    resource: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def silent(_: Any) -> Iterator[FakeHost]:
+        raise ConnectionLost("root@10.0.0.2 does not answer")
+        yield
+
+    monkeypatch.setattr(hosts, "host", silent)
+    monkeypatch.setattr(monitoring, "host", silent)
+    urn = f"urn:pulumi:dev::x::{resource.token}::web"
+    with pytest.raises(ConnectionLost, match=f"does not answer.*pulumi state delete '{urn}'"):
+        resource.delete(Call(urn, lambda *_: None), "id", STATE)
