@@ -27,7 +27,9 @@ class Supervisord(Supervisor):
     def start(self, slot: str, unit: Unit) -> None:
         """Writes the program and starts it."""
         self.remote.folder(layout.LOGS, mode=0o750)
-        self.remote.folder(f"{layout.STATE}/{slot}", mode=0o700, owner=layout.USER)
+        self.remote.folder(
+            f"{layout.STATE}/{slot}", mode=0o700, owner=f"{layout.USER}:{layout.USER}"
+        )
         self.remote.write(self._log(slot), "", mode=0o640)
         self._start_daemon()
         self.remote.write(self._path(slot), self.expected(slot, unit))

@@ -291,6 +291,8 @@ def _check_networks(checks: Checks, field: str, values: Any) -> None:
             continue
         try:
             ipaddress.ip_network(value)
+            if "%" in value:
+                raise ValueError("it names an interface")
         except ValueError as error:
             checks.add(f"{field}[{index}]", value, f"a network, e.g. 10.0.0.0/8 ({error})",
                        "correct it")  # fmt: skip

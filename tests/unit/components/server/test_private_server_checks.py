@@ -88,6 +88,7 @@ async def test_good_inputs_are_accepted(changes: dict[str, Any]) -> None:
         ({"https_port": 2222}, ["https_port"]),
         ({"domain": "https://api.example.com"}, ["domain"]),
         ({"metrics_from": ["10.0.0.1/8"]}, ["metrics_from[0]"]),
+        ({"metrics_from": ["::%x;"]}, ["metrics_from[0]"]),
         ({"firewall": {"allow_ssh_from": ["all"], "ports": [0]}},
          ["firewall.allow_ssh_from[0]", "firewall.ports[0]"]),
         ({"monitoring": {"host": "one", "grafana": True}}, ["monitoring.grafana_password"]),
