@@ -94,6 +94,18 @@ def test_rates_are_those_of_the_plans() -> None:
     assert '"\\\\b" 2;' in text
 
 
+def test_a_path_is_refused_where_it_is_not_sent_on_as_it_is_matched() -> None:
+    text = written()["nginx.conf"]
+    pattern = re.search(r'map \$request_uri \$sixways_odd \{\n.*\n +"~\*(.*)" 1;', text)
+    assert pattern
+    odd = re.compile(pattern[1].replace("\\\\", "\\"), re.IGNORECASE)
+    refused = ("//v1", "/docs/../v1", "/docs/..", "/docs/..?a", "/docs/.", "/docs/%2E%2e/v1",
+               "/docs%2fv1", "/docs/%5c..", "/docs\\v1", "/docs#/v1", "/docs/..#")  # fmt: skip
+    assert [path for path in refused if not odd.search(path)] == []
+    taken = ("/docs", "/docs?a=//b/../c#d", "/v1/models/a..b", "/v1/.well-known", "/%64ocs")
+    assert [path for path in taken if odd.search(path)] == []
+
+
 def test_http2_is_written_as_the_version_wants_it() -> None:
     tls = {"certificate": PEM, "certificate_key": "-----BEGIN PRIVATE KEY-----"}
     old, new = (written(version, **tls)["nginx.conf"] for version in ((1, 25, 0), (1, 25, 1)))
