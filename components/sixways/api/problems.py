@@ -136,11 +136,12 @@ def _check_instance(
 ) -> None:
     url, authority = instance.get("url"), instance.get("ca_certificate")
     if isinstance(url, str) and url:
-        checks.matches(f"{here}url", url, _URL, "http://HOST:PORT or https://HOST:PORT",
+        shown = re.sub(r"//[^/]*@", "//(not shown)@", url)
+        checks.matches(f"{here}url", shown, _URL, "http://HOST:PORT or https://HOST:PORT",
                        "leave out path, query, user and password")  # fmt: skip
         plain = url.rstrip("/")
         if plain in seen:
-            checks.add(f"{here}url", url, "each instance once", "use weight for a larger share")
+            checks.add(f"{here}url", shown, "each instance once", "use weight for a larger share")
         seen.add(plain)
         if _URL.fullmatch(url):
             schemes.add(url.partition(":")[0])
