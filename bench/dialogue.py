@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from bench.chat import TIMEOUT
 from bench.contenders import Server, free_port, sixways, take_turns
 from bench.figures import Figure, Target, percentile, ratio
-from bench.processes import NotStarted, Pins, Process, wait_until
+from bench.processes import NotStarted, Pins, Process, nginx, wait_until
 from bench.results import Outcome, Row
 from sixways.server.files import Site
 from sixways_bundle.quantize.sentences import load
@@ -128,9 +127,7 @@ def behind_nginx(server: Server, pins: Pins) -> Iterator[Server]:
     Raises:
         NotStarted: there is no Nginx, or it does not start.
     """
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
-        raise NotStarted("nginx is not installed")
+    program = nginx()
     with tempfile.TemporaryDirectory(prefix="sixways-bench-") as name:
         folder, port = Path(name), free_port()
         # Its workers are another user's where this is root's.

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.client import Tally
 from bench.contenders import Server, free_port, sixways, take_turns
 from bench.figures import Figure, Target, percentile, ratio
-from bench.processes import NotStarted, Pins, Process, at_work
+from bench.processes import NotStarted, Pins, Process, at_work, nginx
 from bench.results import Outcome, Row
 from sixways.api.nginx_files import render
 from sixways.plugin.nginx_here import Here
@@ -159,9 +159,7 @@ def fronted(servers: list[Server], pins: Pins) -> Iterator[Server]:
     Raises:
         NotStarted: it does not start.
     """
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
-        raise NotStarted("nginx is not installed")
+    program = nginx()
     with tempfile.TemporaryDirectory(prefix="sixways-bench-") as folder:
         place, port = Here(Path(folder) / "gateway"), free_port()
         files = render(_args(servers, port), replace(place.machine(), files=4096))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,6 +223,18 @@ def _environment(pid: int) -> list[bytes]:
 def _signal(pid: int, which: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, which)
+
+
+def nginx() -> str:
+    """The Nginx of this machine; Debian keeps it where only root's PATH leads.
+
+    Raises:
+        NotStarted: there is none.
+    """
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        raise NotStarted("nginx is not installed")
+    return program
 
 
 @contextmanager

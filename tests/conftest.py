@@ -18,6 +18,9 @@ import pytest
 from toolchain.environment import ensure_state, full_environment
 from toolchain.paths import StateFiles, venv_bin
 
+from tests.nginx import MISSING as NO_NGINX
+from tests.nginx import NGINX
+
 
 def _missing_for_engine() -> str | None:
     absent = [name for name in ("pulumi", "pulumi-language-python") if not shutil.which(name)]
@@ -112,6 +115,13 @@ def require(tier: str, missing: str | None) -> None:
 
 def _required() -> set[str]:
     return {name.strip() for name in os.environ.get("SIXWAYS_REQUIRE", "").split(",")} - {""}
+
+
+@pytest.fixture
+def nginx() -> str:
+    """This machine's Nginx; where tier `host` is required it must be there."""
+    require("host", NO_NGINX)
+    return str(NGINX)
 
 
 @pytest.fixture

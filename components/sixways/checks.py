@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeGuard
@@ -35,6 +36,15 @@ def is_plain(value: object) -> bool:
 def is_number(value: object) -> TypeGuard[float]:
     """Whether it is a number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an IP address, in its usual form."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Checks:
@@ -95,6 +105,34 @@ class Checks:
         if not right:
             kind = "a whole number" if whole else "a number"
             self.add(field, value, f"{kind} from {least:g} to {most:g}", fix)
+
+    def networks(self, field: str, values: object) -> None:
+        """Each text of a list is a network: `10.0.0.0/8`, or one address."""
+        for index, value in enumerate(values if isinstance(values, list) else ()):
+            if not isinstance(value, str):
+                continue
+            try:
+                ipaddress.ip_network(value)
+                if "%" in value:  # after it Python takes anything for an interface's name
+                    raise ValueError("it names an interface")
+            except ValueError as error:
+                accepted = f"a network, e.g. 10.0.0.0/8 ({error})"
+                self.add(f"{field}[{index}]", value, accepted, "correct it")
+
+    def certificate(self, field: str, value: object) -> None:
+        """The text, where one is given, is a certificate chain's, and not a file's name."""
+        if isinstance(value, str) and value and "-----BEGIN CERTIFICATE-----" not in value:
+            self.add(field, "(not shown)", "the text of a certificate (PEM)",
+                     "give the file's content, not its name")  # fmt: skip
+
+    def private_key(self, field: str, value: object) -> None:
+        """The text, where one is given, is a private key's that opens without a passphrase."""
+        if not isinstance(value, str) or not value:
+            return
+        if "PRIVATE KEY-----" not in value or "ENCRYPTED" in value:
+            self.add(field, "(not shown)", "the text of a private key (PEM) without a passphrase",
+                     "give the file's content; openssl pkey takes the passphrase away",
+                     )  # fmt: skip
 
     def refuse(self, what: str) -> None:
         """Raises what was found, if anything was.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,3 +20,8 @@ def bundle_digest(models: Sequence[Mapping[str, Any]]) -> str:
         return str(models[0]["digest"])
     served = sorted((model["name"], model["digest"]) for model in models)
     return f"sha256:{hashlib.sha256(msgspec.json.encode(served)).hexdigest()}"
+
+
+def keys_json(key_sha256: str) -> str:
+    """The file by which a server knows its only key: the key's hash alone."""
+    return json.dumps({"keys": [{"name": "default", "sha256": key_sha256}]}, separators=(",", ":"))

@@ -40,6 +40,8 @@ def deploy(settings: Settings) -> Gateway:
     upstream = (behind.url, behind.api_key) if behind else None
     gateway: Any = parts.component("gateway", parts.gateway(upstream))
     pulumi.export("api_keys", gateway.api_keys)
+    if parts.certificate:
+        pulumi.export("certificate", gateway.certificate)
     none = pulumi.Output.from_input("")
     return Gateway(
         gateway.url,

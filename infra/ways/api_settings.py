@@ -38,7 +38,12 @@ class Parts:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._own: dict[str, Any] = in_python(settings.own)
-        self._kind = self._own.pop("gateway", "nginx")
+        self._kind = str(self._own.pop("gateway", "nginx"))
+
+    @property
+    def certificate(self) -> bool:
+        """Whether the gateway tells which certificate callers see: it may be of its own making."""
+        return self._kind == "nginx"
 
     def component(self, name: str, args: Any) -> pulumi.ComponentResource:
         """The gateway."""
@@ -60,6 +65,11 @@ class Parts:
             InputsRefused: something is wrong; carries every problem.
         """
         found = self._wrong_secrets()
+        if self._settings.api_key is not None:
+            found.append(Problem("sixways:apiKey", "(not shown)", "nothing with way api, whose "
+                                 "callers have keys of their own",
+                                 "pulumi config set --secret --path sixways:gatewayKeys.NAME KEY"),
+                         )  # fmt: skip
         if self._kind not in _GATEWAYS:
             found.append(Problem(f"{_HERE}.gateway", str(self._kind), ", ".join(_GATEWAYS)))
         elif self._settings.models and self._kind != "nginx":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import ssl
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 
 from tests.conftest import require
 from tests.engine.deployment import ROOT, deployment
+from tests.nginx import MISSING
 from tests.ports import free_port
 
 pytestmark = pytest.mark.engine
@@ -24,8 +24,7 @@ KEY = "shop-key-0123456789abcdef"
 def test_the_stack_serves_a_model_behind_a_gateway(
     tmp_path: Path, pulumi_env: dict[str, str]
 ) -> None:
-    nginx = shutil.which("nginx") or Path("/usr/sbin/nginx").is_file()
-    require("engine", None if nginx else "nginx is not on PATH; apt install nginx-light")
+    require("engine", MISSING)
     with deployment(tmp_path / "api", pulumi_env) as deployed:
         stack = deployed.stack
         own = {**TRACKED["sixways:api"], "port": free_port()}
@@ -46,9 +45,7 @@ def test_the_stack_serves_a_model_behind_a_gateway(
         assert outputs["url"] == f"https://127.0.0.1:{own['port']}"
         assert outputs["bundle_digest"].startswith("sha256:")
         assert outputs["api_keys"] == {"ann": outputs["api_key"], "shop": KEY}
-        certificate = next(r["outputs"]["certificate"] for r in stack.resources()
-                           if r["type"] == "sixways:server:SelfSignedCertificate")  # fmt: skip
-        trusted = ssl.create_default_context(cadata=certificate)
+        trusted = ssl.create_default_context(cadata=outputs["certificate"])
         for key in outputs["api_keys"].values():
             answer = httpx.post(
                 f"{outputs['url']}/v1/embeddings",

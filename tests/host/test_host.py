@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +18,7 @@ from sixways.server.ssh import Access, HostError, connected
 from tests.engine.pulumi_stack import Stack
 from tests.host.machine import Machine, own_machine
 
-pytestmark = [
-    pytest.mark.host,
-    pytest.mark.skipif(not shutil.which("pulumi"), reason="pulumi is not on PATH"),
-]
+pytestmark = [pytest.mark.host, pytest.mark.engine]
 _PROGRAM = """
 import json
 from pathlib import Path

@@ -23,11 +23,11 @@ from sixways.plugin.certificate import self_signed
 from sixways.plugin.resource import Call
 from sixways.plugin.site import SiteResource
 from sixways.server import acme, host_site, layout
-from tests.conftest import private_pulumi
+from tests.conftest import private_pulumi, require
 from tests.engine.pulumi_stack import Stack
 from tests.host.machine import Machine, own_machine
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.engine]
 _PROGRAM = """
 import json
 import pulumi
@@ -219,11 +219,10 @@ def test_the_only_host_of_a_fleet_serves_through_it(deployed: Deployed) -> None:
 def test_an_acme_server_gives_the_certificate(deployed: Deployed, tmp_path: Path) -> None:
     """With the real certbot, and the small ACME server of Let's Encrypt for tests."""
     pebble = shutil.which("pebble")
-    if pebble is None:
-        pytest.skip("pebble is not on PATH: "
-                    "go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1")  # fmt: skip
+    install = "go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1"
+    require("host", None if pebble else f"pebble is not on PATH; {install}")
     machine = deployed.machine
-    issued = _start_pebble(machine, Path(pebble), tmp_path)
+    issued = _start_pebble(machine, Path(str(pebble)), tmp_path)
     machine.run("apt-get", "-q", "update")
     machine.run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qy", "install",
                 "--no-install-recommends", "certbot")  # fmt: skip

@@ -18,8 +18,9 @@ import httpx
 import pytest
 
 from sixways.container.bundle_image import DOCKERFILE
+from sixways.endpoint import keys_json
 from sixways.image import prepare
-from sixways.local.container import LocalContainerArgs, container_inputs, keys_json
+from sixways.local.container import LocalContainerArgs, container_inputs
 from sixways_bundle.build import Request
 from sixways_bundle.build import build as build_bundle
 from tests.engine.deployment import MINILM

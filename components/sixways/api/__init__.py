@@ -1,7 +1,7 @@
 """Way `api`: a model as an API with keys, plans, limits and logs, in front of any other way.
 
 Three gateways with one vocabulary (`args.py`, checked by `problems.py`): `NginxGateway` needs this
-machine or a host of yours, `KongGateway` Kubernetes or a host, `ApiGateway` AWS.
+machine or a host of yours, `KongGateway` Kubernetes, `ApiGateway` AWS.
 
 Names are loaded when they are first used, since the SDKs of Kubernetes and AWS take seconds.
 """

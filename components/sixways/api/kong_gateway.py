@@ -18,6 +18,7 @@ from sixways.api.kong.problems import problems
 from sixways.api_key import ApiKey
 from sixways.checks import InputsRefused
 from sixways.container.problems import by_tag
+from sixways.container.service import address
 
 __all__ = [
     "IMAGE",
@@ -297,7 +298,7 @@ class KongGateway(pulumi.ComponentResource):
             return pulumi.Output.concat(scheme, "://", args["domain"])
         if args.get("service_type") == "ClusterIP":
             return pulumi.Output.concat(scheme, "://", self._name, ".", self.namespace, ".svc")
-        return service.status.apply(lambda status: f"{scheme}://{_address(status)}")
+        return service.status.apply(lambda status: f"{scheme}://{address(status)}")
 
 
 def _render(args: Any) -> str:
@@ -314,11 +315,6 @@ def _checksum(text: pulumi.Output[str]) -> pulumi.Output[str]:
 def _name_of(made: Any) -> pulumi.Output[str]:
     named: pulumi.Output[str] = made.metadata.apply(lambda metadata: str(metadata.name))
     return named
-
-
-def _address(status: Any) -> str:
-    ingress = status.load_balancer.ingress[0]
-    return str(ingress.hostname or ingress.ip)
 
 
 def _without(value: Any, secret: str) -> Any:

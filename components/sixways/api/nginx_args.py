@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import pulumi
 
 from sixways.api.args import GatewayArgs
-from sixways.api.problems import check_gateway
-from sixways.checks import Checks, is_number
+from sixways.api.problems import check_gateway, check_pair, mappings
+from sixways.checks import Checks, is_address, is_number
 from sixways.server.args import AccessArgs, check_access
 from sixways_bundle import Problem
 
@@ -78,7 +78,7 @@ def known_problems(args: Mapping[str, Any]) -> list[Problem]:
 
 def _check_held(checks: Checks, args: Mapping[str, Any]) -> None:
     """What other gateways have and Nginx has not is refused, not ignored."""
-    for index, plan in enumerate(_list(args.get("plans"))):
+    for index, plan in enumerate(mappings(args.get("plans"))):
         for field, why in _REFUSED.items():
             if plan.get(field) is not None:
                 checks.add(f"plans[{index}].{field}", plan[field], f"nothing: {why}",
@@ -89,7 +89,7 @@ def _check_held(checks: Checks, args: Mapping[str, Any]) -> None:
             checks.add(f"plans[{index}].requests_per_second", rate, "at least one a minute, 0.0167",
                        "raise it")  # fmt: skip
     seen: set[str] = set()
-    for index, key in enumerate(_list(args.get("keys"))):
+    for index, key in enumerate(mappings(args.get("keys"))):
         for field in ("key", "previous_key"):
             value = key.get(field)
             if isinstance(value, str) and value.lower() in seen and value not in seen:
@@ -112,10 +112,10 @@ def _check_names(checks: Checks, args: Mapping[str, Any]) -> None:
     upstream = args.get("upstream")
     if not isinstance(upstream, Mapping) or upstream.get("tls_name") is not None:
         return
-    urls = [entry.get("url") for entry in _list(upstream.get("instances"))]
+    urls = [entry.get("url") for entry in mappings(upstream.get("instances"))]
     hosts = {urlsplit(url).hostname for url in urls
              if isinstance(url, str) and url.startswith("https:")}  # fmt: skip
-    if len(hosts) > 1 or any(_address(str(host)) for host in hosts):
+    if len(hosts) > 1 or any(is_address(str(host)) for host in hosts):
         checks.add("upstream.tls_name", None, "the one DNS name that the certificates of all "
                    "instances are for", "add it; Nginx compares all of them with one, and with no "
                    "address")  # fmt: skip
@@ -131,11 +131,7 @@ def _check_place(checks: Checks, args: Mapping[str, Any]) -> None:
     address = _address(listen) if isinstance(listen, str) else None
     if isinstance(listen, str) and address is None:
         checks.add("listen", listen, "an IP address, e.g. 127.0.0.1 or 0.0.0.0")
-    for index, network in enumerate(_texts(args.get("trusted_proxies"))):
-        try:
-            ipaddress.ip_network(network)
-        except ValueError:
-            checks.add(f"trusted_proxies[{index}]", network, "a network: 10.0.0.0/8")
+    checks.networks("trusted_proxies", args.get("trusted_proxies"))
     _check_tls(checks, args.get("tls"))
     open_to_all = host is not None if listen is None else address and not address.is_loopback
     if args.get("tls") is None and open_to_all and args.get("dev") is not True:
@@ -162,12 +158,7 @@ def _check_tls(checks: Checks, tls: object) -> None:
                 "tls.self_signed", "true", "nothing beside certificate", "remove one of them"
             )
         return
-    checks.required(tls, "certificate", "certificate_key", prefix="tls.")
-    for field, mark in (("certificate", "CERTIFICATE-----"), ("certificate_key", "KEY-----")):
-        value = tls.get(field)
-        if isinstance(value, str) and value and mark not in value:
-            checks.add(f"tls.{field}", "(not shown)", "its text in PEM",
-                       "give the file's content, not its name")  # fmt: skip
+    check_pair(checks, tls)
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -175,12 +166,3 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(text)
     except ValueError:
         return None
-
-
-def _list(value: object) -> list[Mapping[str, Any]]:
-    return [item if isinstance(item, Mapping) else {}
-            for item in value] if isinstance(value, list) else []  # fmt: skip
-
-
-def _texts(value: object) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -76,6 +76,19 @@ def check_gateway(
     _check_log(checks, args.get("log"), log_kinds)
 
 
+def mappings(value: object) -> list[Mapping[str, Any]]:
+    """The entries of a list that is known; one that is not, as an empty mapping."""
+    return [item if isinstance(item, Mapping) else {}
+            for item in value] if isinstance(value, list) else []  # fmt: skip
+
+
+def check_pair(checks: Checks, tls: Mapping[str, Any]) -> None:
+    """A certificate of one's own, and its key."""
+    checks.required(tls, "certificate", "certificate_key", prefix="tls.")
+    checks.certificate("tls.certificate", tls.get("certificate"))
+    checks.private_key("tls.certificate_key", tls.get("certificate_key"))
+
+
 def _entries(checks: Checks, value: object, kind: type, name: str) -> Iterator[tuple[str, Any]]:
     """The mappings of a list that is known, each with what stands before its fields' names."""
     for index, entry in enumerate(value if isinstance(value, list) else []):
@@ -146,10 +159,8 @@ def _check_instance(
         if _URL.fullmatch(url):
             schemes.add(url.partition(":")[0])
     if isinstance(authority, str):
-        if "-----BEGIN CERTIFICATE-----" not in authority:
-            checks.add(f"{here}ca_certificate", "(not shown)", "the text of a certificate (PEM)",
-                       "give the file's content, not its name")  # fmt: skip
-        elif isinstance(url, str) and url.startswith("http:"):
+        checks.certificate(f"{here}ca_certificate", authority)
+        if isinstance(url, str) and url.startswith("http:"):
             checks.add(f"{here}ca_certificate", "given", "nothing with http", "remove it")
 
 

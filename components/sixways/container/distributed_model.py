@@ -1,6 +1,5 @@
 """`DistributedModel`: a model that outgrows one node, on vLLM over several nodes with GPUs."""
 
-import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +12,8 @@ from sixways.container.distributed import pods
 from sixways.container.distributed.args import DistributedModelArgs, DistributedSourceArgs
 from sixways.container.distributed.problems import problems
 from sixways.container.problems import by_tag
+from sixways.container.service import address
+from sixways.endpoint import keys_json
 from sixways.plugin.api_key import sha256
 
 __all__ = ["DistributedModel", "DistributedModelArgs", "DistributedSourceArgs", "problems"]
@@ -213,7 +214,7 @@ class DistributedModel(pulumi.ComponentResource):
             k8s.core.v1.Secret(
                 f"{name}-keys",
                 metadata=self._metadata(f"{name}-keys"),
-                string_data={"keys.json": digest.apply(_keys_file)},
+                string_data={"keys.json": digest.apply(keys_json)},
                 opts=self._opts,
             ),
             k8s.core.v1.ConfigMap(
@@ -338,20 +339,11 @@ class DistributedModel(pulumi.ComponentResource):
             )
         if self._args.get("service_type", "ClusterIP") == "ClusterIP":
             return inside
-        return service.status.apply(lambda status: f"http://{_address(status)}:{pods.PORT}")
-
-
-def _address(status: Any) -> str:
-    first = status.load_balancer.ingress[0]
-    return str(first.hostname or first.ip)
+        return service.status.apply(lambda status: f"http://{address(status)}:{pods.PORT}")
 
 
 def _port(number: int, protocol: str = "TCP") -> dict[str, Any]:
     return {"port": number, "protocol": protocol}
-
-
-def _keys_file(digest: str) -> str:
-    return json.dumps({"keys": [{"name": "default", "sha256": digest}]}, separators=(",", ":"))
 
 
 def _digest(source: dict[str, str]) -> str:

@@ -1,6 +1,5 @@
 """`ModelDeployment`: bundles served on a Kubernetes cluster, by the Helm chart `sixways-server`."""
 
-import json
 from typing import Any, cast
 
 import pulumi
@@ -18,7 +17,8 @@ from sixways.container.args import (
 )
 from sixways.container.chart import chart_folder, chart_values
 from sixways.container.problems import by_tag, problems
-from sixways.endpoint import bundle_digest
+from sixways.container.service import address
+from sixways.endpoint import bundle_digest, keys_json
 from sixways.plugin.api_key import sha256
 
 __all__ = [
@@ -180,7 +180,7 @@ class ModelDeployment(pulumi.ComponentResource):
                 "namespace": self.namespace,
                 "labels": {**_LABELS, "app.kubernetes.io/instance": name},
             },
-            string_data={"keys.json": digest.apply(_keys_file)},
+            string_data={"keys.json": digest.apply(keys_json)},
             opts=self._opts,
         )
         return key, secret
@@ -194,7 +194,7 @@ class ModelDeployment(pulumi.ComponentResource):
             return f"http://{self._name}.{namespace}.svc:{port}"
         for found in objects:
             if isinstance(found, k8s.core.v1.Service):
-                return found.status.apply(lambda status: f"http://{_address(status)}:{port}")
+                return found.status.apply(lambda status: f"http://{address(status)}:{port}")
         raise AssertionError("the chart has no Service")
 
     def _tell_left_out(self, objects: list[Any]) -> pulumi.Output[Any]:
@@ -212,12 +212,3 @@ class ModelDeployment(pulumi.ComponentResource):
                 "the update again",
                 self,
             )
-
-
-def _address(status: Any) -> str:
-    ingress = status.load_balancer.ingress[0]
-    return str(ingress.hostname or ingress.ip)
-
-
-def _keys_file(digest: str) -> str:
-    return json.dumps({"keys": [{"name": "default", "sha256": digest}]}, separators=(",", ":"))

@@ -5,7 +5,6 @@ Limits of names and quantities are those of Kubernetes' API; the chart's schema 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -183,7 +182,7 @@ def _check_service(checks: Checks, args: ModelDeploymentArgs) -> None:
     namespace = args.get("namespace")
     if isinstance(namespace, str) and not _LABEL.fullmatch(namespace):
         checks.add("namespace", namespace, "up to 63 of a-z, 0-9 and '-'")
-    check_networks(checks, args.get("source_ranges"))
+    checks.networks("source_ranges", args.get("source_ranges"))
 
 
 def _check_front(checks: Checks, args: ModelDeploymentArgs) -> None:
@@ -258,16 +257,6 @@ def check_env(checks: Checks, env: object) -> None:
         elif name.startswith("SIXWAYS_"):
             checks.add(f"env.{name}", value, "variables that are not the server's own settings",
                        "use the component's inputs")  # fmt: skip
-
-
-def check_networks(checks: Checks, ranges: object) -> None:
-    """Networks in CIDR notation."""
-    for index, given in enumerate(_plain_list(ranges)):
-        try:
-            ipaddress.ip_network(given)
-        except ValueError as error:
-            checks.add(f"source_ranges[{index}]", given, "a network: 203.0.113.0/24",
-                       f"correct it ({error})")  # fmt: skip
 
 
 def check_key(checks: Checks, key: object) -> None:

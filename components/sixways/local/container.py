@@ -1,6 +1,5 @@
 """`LocalContainer`: bundles served by the server's image in a Docker engine of this machine."""
 
-import ipaddress
 import json
 import re
 from collections.abc import Mapping
@@ -10,8 +9,8 @@ import pulumi
 import pulumi_docker as docker
 
 from sixways.api_key import ApiKey
-from sixways.checks import Checks, InputsRefused, is_plain
-from sixways.endpoint import bundle_digest
+from sixways.checks import Checks, InputsRefused, is_address, is_plain
+from sixways.endpoint import bundle_digest, keys_json
 from sixways.local.endpoint import ServedModelArgs
 from sixways.plugin.api_key import KEY, sha256
 from sixways_bundle import Problem
@@ -65,11 +64,8 @@ def problems(name: str, args: LocalContainerArgs) -> list[Problem]:
                    "rename the resource: its container is called like it")  # fmt: skip
     _check_models(checks, args.get("models"))
     host, key = args.get("host"), args.get("api_key")
-    if isinstance(host, str):
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            checks.add("host", host, "an IP address of this machine, e.g. 127.0.0.1")
+    if isinstance(host, str) and not is_address(host):
+        checks.add("host", host, "an IP address of this machine, e.g. 127.0.0.1")
     if isinstance(key, str) and not KEY.fullmatch(key):
         # The key itself is shown to nobody.
         checks.add("api_key", f"{len(key)} characters", "at least 16 printable ASCII characters "
@@ -105,11 +101,6 @@ def _check_models(checks: Checks, models: Any) -> None:
             seen.append(name)
         if isinstance(path, str) and path and not path.startswith("/"):
             checks.add(f"{here}.path", path, "an absolute path", "take Bundle.path")
-
-
-def keys_json(key_sha256: str) -> str:
-    """The file by which the server knows the key: its hash alone."""
-    return json.dumps({"keys": [{"name": "default", "sha256": key_sha256}]}, separators=(",", ":"))
 
 
 def container_inputs(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
 import secrets
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import msgspec
 
 import sixways
+from sixways.checks import is_address
 from sixways.endpoint import bundle_digest
 from sixways.local import process
 from sixways.local.process import Running, ServedModel
@@ -211,7 +211,7 @@ def _addresses(url: str) -> Values:
 
 def _check_address(host: object, port: object) -> list[Problem]:
     problems = []
-    if host is not UNKNOWN and not _is_address(host):
+    if host is not UNKNOWN and not (isinstance(host, str) and is_address(host)):
         problems.append(
             Problem("host", str(host), "an IP address of this machine, e.g. 127.0.0.1",
                     "use 127.0.0.1 unless other machines must reach it")
@@ -220,16 +220,6 @@ def _check_address(host: object, port: object) -> list[Problem]:
     if port is not UNKNOWN and not (whole and 1 <= int(str(port)) <= 65535):
         problems.append(Problem("port", str(port), "a whole number from 1 to 65535", "e.g. 5000"))
     return problems
-
-
-def _is_address(host: object) -> bool:
-    if not isinstance(host, str):
-        return False
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _check_models(models: Any) -> list[Problem]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from bench.contenders import Server
 from bench.dialogue import USERS, behind_nginx, conversations
 from bench.processes import Pins, Process, send
 
+from tests.nginx import needs_nginx
 from tests.ports import free_port
-
-_NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
 
 def test_a_turn_holds_all_that_was_said_before_and_differs_from_the_others() -> None:
@@ -27,7 +24,7 @@ def test_a_turn_holds_all_that_was_said_before_and_differs_from_the_others() -> 
     assert conversations("x")[0] != conversations("y")[0]
 
 
-@pytest.mark.skipif(_NGINX is None, reason="no nginx")
+@needs_nginx
 def test_the_client_asks_through_nginx_over_tls(tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "server.py").write_text(

@@ -83,7 +83,9 @@ async def test_the_other_gateways_take_the_same_settings(
     ("own", "beside", "fields"),
     [
         ({"gateway": "traefik"}, {}, ["api.gateway"]),
+        ({"gateway": ["nginx"]}, {}, ["api.gateway"]),
         ({"gateway": "aws"}, {}, ["models"]),
+        ({}, {"apiKey": KEY}, ["apiKey"]),
         ({"upstream": UPSTREAM}, {}, ["api.upstream"]),
         ({"dev": None}, {}, ["api.upstream.instances"]),
         ({}, {"models": None}, ["api.upstream"]),

@@ -6,7 +6,6 @@ Kubernetes' API, where a Secret holds 1 MiB.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,11 +22,10 @@ from sixways.api.kong.args import (
     RedisArgs,
 )
 from sixways.api.kong.limits import PERIODS
-from sixways.api.problems import check_gateway
-from sixways.checks import Checks, is_number
+from sixways.api.problems import check_gateway, check_pair, mappings
+from sixways.checks import Checks, is_address, is_number
 from sixways.container.problems import (
     check_image,
-    check_networks,
     check_quantity,
     object_name,
 )
@@ -77,7 +75,7 @@ def _check_held(checks: Checks, args: Mapping[str, Any]) -> None:
         if isinstance(args.get(field), pulumi.Output):
             checks.add(field, "an output", "a list that is known before the update; only what "
                        "stands in it may be an output", "give the list itself")  # fmt: skip
-    for index, plan in enumerate(_list(args.get("plans"))):
+    for index, plan in enumerate(mappings(args.get("plans"))):
         if plan.get("quota") is None:
             continue
         here = f"plans[{index}]."
@@ -89,7 +87,7 @@ def _check_held(checks: Checks, args: Mapping[str, Any]) -> None:
         if period == "week":
             checks.add(f"{here}quota_period", period, " or ".join(PERIODS),
                        "Kong counts no weeks; choose one of them")  # fmt: skip
-    keys = _list(args.get("keys"))
+    keys = mappings(args.get("keys"))
     if len(keys) > MOST_KEYS:
         checks.add("keys", len(keys), f"up to {MOST_KEYS}, which one Secret holds",
                    "spread them over two gateways")  # fmt: skip
@@ -112,12 +110,12 @@ def _check_upstream(checks: Checks, upstream: object) -> None:
     if isinstance(key, str) and re.search(r"\$\(|\{vault:", key):
         checks.add("upstream.api_key", "(not shown)", "a key without `$(` and `{vault:`, which "
                    "Kong reads as templates", "take another key")  # fmt: skip
-    for index, one in enumerate(_list(upstream.get("instances"))):
+    for index, one in enumerate(mappings(upstream.get("instances"))):
         url = one.get("url")
         if not isinstance(url, str) or not url.startswith("https://"):
             continue
         host = urlsplit(url).hostname or ""
-        if _is_address(host) and upstream.get("tls_name") is None:
+        if is_address(host) and upstream.get("tls_name") is None:
             checks.add(f"upstream.instances[{index}].url", url, "https://NAME:PORT, or tls_name: "
                        "Kong compares certificates with a name",
                        "add upstream.tls_name")  # fmt: skip
@@ -157,12 +155,7 @@ def _check_tls(checks: Checks, args: Mapping[str, Any]) -> None:
             checks.add("tls.secret", tls["secret"], "nothing beside certificate",
                        "remove one of them")  # fmt: skip
         return
-    checks.required(tls, "certificate", "certificate_key", prefix="tls.")
-    for field, mark in (("certificate", "CERTIFICATE-----"), ("certificate_key", "KEY-----")):
-        value = tls.get(field)
-        if isinstance(value, str) and value and mark not in value:
-            checks.add(f"tls.{field}", "(not shown)", "its text in PEM",
-                       "give the file's content, not its name")  # fmt: skip
+    check_pair(checks, tls)
 
 
 def _check_cluster(checks: Checks, args: Mapping[str, Any]) -> None:
@@ -180,27 +173,8 @@ def _check_cluster(checks: Checks, args: Mapping[str, Any]) -> None:
     checks.one_of("service_type", args.get("service_type"), ("LoadBalancer", "ClusterIP"))
     checks.matches("namespace", args.get("namespace"), _NAMESPACE, "up to 63 of a-z, 0-9 and '-'")
     checks.matches("domain", args.get("domain"), _DOMAIN, "a name: models.example.com")
-    check_networks(checks, args.get("source_ranges"))
-    proxies = args.get("trusted_proxies")
-    for index, network in enumerate(proxies if isinstance(proxies, list) else []):
-        try:
-            ipaddress.ip_network(network)
-        except ValueError:
-            if isinstance(network, str):
-                checks.add(f"trusted_proxies[{index}]", network, "a network: 10.0.0.0/8")
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _list(value: object) -> list[Mapping[str, Any]]:
-    return [item if isinstance(item, Mapping) else {}
-            for item in value] if isinstance(value, list) else []  # fmt: skip
+    checks.networks("source_ranges", args.get("source_ranges"))
+    checks.networks("trusted_proxies", args.get("trusted_proxies"))
 
 
 def _items(value: object) -> list[tuple[str, Any]]:

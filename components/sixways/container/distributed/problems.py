@@ -19,7 +19,6 @@ from sixways.container.problems import (
     check_image,
     check_key,
     check_names,
-    check_networks,
     check_quantity,
     object_name,
 )
@@ -193,7 +192,7 @@ def _check_access(checks: Checks, args: DistributedModelArgs) -> None:
     if isinstance(namespace, str) and not _LABEL.fullmatch(namespace):
         checks.add("namespace", namespace, "up to 63 of a-z, 0-9 and '-'")
     checks.one_of("service_type", args.get("service_type"), ("ClusterIP", "LoadBalancer"))
-    check_networks(checks, args.get("source_ranges"))
+    checks.networks("source_ranges", args.get("source_ranges"))
     check_names(checks, "image_pull_secrets", args.get("image_pull_secrets"))
     check_key(checks, args.get("api_key"))
     source = args.get("source")

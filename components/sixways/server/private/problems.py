@@ -1,13 +1,12 @@
 """Checks of a `PrivateServer`'s inputs: all at once, and before any host is talked to."""
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import pulumi
 
-from sixways.checks import Checks, is_number, is_plain
+from sixways.checks import Checks, is_address, is_number, is_plain
 from sixways.observability.slo import check_slo
 from sixways.plugin.api_key import KEY
 from sixways.server.args import check_access
@@ -129,14 +128,8 @@ def _check_tls(checks: Checks, args: PrivateServerArgs) -> None:
     if len(own) == 1:
         missing = "certificate" if own == ["certificate_key"] else "certificate_key"
         checks.add(f"tls.{missing}", None, f"a value beside {own[0]}", f"add {missing}")
-    chain, key = tls.get("certificate"), tls.get("certificate_key")
-    if isinstance(chain, str) and "-----BEGIN CERTIFICATE-----" not in chain:
-        checks.add("tls.certificate", chain[:40], "the text of a certificate chain (PEM)",
-                   "give the file's content, not its name")  # fmt: skip
-    if isinstance(key, str) and ("PRIVATE KEY-----" not in key or "ENCRYPTED" in key):
-        checks.add("tls.certificate_key", "(not shown)",
-                   "the text of a private key (PEM) without a passphrase",
-                   "give the file's content; openssl pkey takes the passphrase away")  # fmt: skip
+    checks.certificate("tls.certificate", tls.get("certificate"))
+    checks.private_key("tls.certificate_key", tls.get("certificate_key"))
     acme = tls.get("acme")
     if not isinstance(acme, Mapping):
         return
@@ -228,11 +221,11 @@ def _check_server(checks: Checks, args: PrivateServerArgs) -> None:
 
 def _check_front(checks: Checks, args: PrivateServerArgs) -> None:
     domain = args.get("domain")
-    if isinstance(domain, str) and not _is_address(domain):
+    if isinstance(domain, str) and not is_address(domain):
         checks.matches("domain", domain, _DOMAIN, "a domain name, e.g. api.example.com")
     names: Any = args.get("server_names")
     for index, name in enumerate(names if isinstance(names, list) else ()):
-        if isinstance(name, str) and name != "_" and not _is_address(name):
+        if isinstance(name, str) and name != "_" and not is_address(name):
             checks.matches(f"server_names[{index}]", name, _DOMAIN, "a domain name")
     checks.number("https_port", args.get("https_port"), 1, 65535, whole=True)
     hosts: Any = args.get("hosts")
@@ -243,13 +236,13 @@ def _check_front(checks: Checks, args: PrivateServerArgs) -> None:
                    "a port that nothing of the host uses: not ssh's,"
                    f" 80, {', '.join(map(str, sorted((FLEET_PORT, *PORTS.values()))))}",
                    "443 is the default")  # fmt: skip
-    _check_networks(checks, "metrics_from", args.get("metrics_from"))
-    _check_networks(checks, "trusted_proxies", args.get("trusted_proxies"))
+    checks.networks("metrics_from", args.get("metrics_from"))
+    checks.networks("trusted_proxies", args.get("trusted_proxies"))
     firewall: Any = args.get("firewall")
     if isinstance(firewall, Mapping):
         checks.known(firewall, ServerFirewallArgs, "firewall.")
         for field in ("allow_ssh_from", "allow_https_from"):
-            _check_networks(checks, f"firewall.{field}", firewall.get(field))
+            checks.networks(f"firewall.{field}", firewall.get(field))
         ports: Any = firewall.get("ports")
         for index, port in enumerate(ports if isinstance(ports, list) else ()):
             checks.number(f"firewall.ports[{index}]", port, 1, 65535, whole=True)
@@ -270,7 +263,7 @@ def _check_monitoring(checks: Checks, args: PrivateServerArgs) -> None:
         checks.add("monitoring.host", "an output", "the plain name of a host")
     elif where and where not in addresses:
         checks.add("monitoring.host", where, ", ".join(addresses), "name one of hosts")
-    elif where and isinstance(addresses[where], str) and not _is_address(addresses[where]):
+    elif where and isinstance(addresses[where], str) and not is_address(addresses[where]):
         checks.add("monitoring.host", where, "a host that is reached by an IP address",
                    "the others let it read their metrics by its address")  # fmt: skip
     password = monitoring.get("grafana_password")
@@ -283,24 +276,3 @@ def _check_monitoring(checks: Checks, args: PrivateServerArgs) -> None:
 def _each(checks: Checks, field: str, values: list[Any], form: re.Pattern[str], is_: str) -> None:
     for index, value in enumerate(values):
         checks.matches(f"{field}[{index}]", value, form, is_)
-
-
-def _check_networks(checks: Checks, field: str, values: Any) -> None:
-    for index, value in enumerate(values if isinstance(values, list) else ()):
-        if not isinstance(value, str):
-            continue
-        try:
-            ipaddress.ip_network(value)
-            if "%" in value:
-                raise ValueError("it names an interface")
-        except ValueError as error:
-            checks.add(f"{field}[{index}]", value, f"a network, e.g. 10.0.0.0/8 ({error})",
-                       "correct it")  # fmt: skip
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -31,6 +31,7 @@ GOOD: dict[str, Any] = {
 }
 HOST = {"address": "10.0.0.9", "host_key": f"ssh-ed25519 {'A' * 68}"}
 PEM = "-----BEGIN CERTIFICATE-----"
+LOCKED = "-----BEGIN ENCRYPTED PRIVATE KEY-----"
 
 
 def refused(**changes: Any) -> list[str]:
@@ -58,6 +59,7 @@ def refused(**changes: Any) -> list[str]:
          ["host.address", "host.host_key", "state_dir"]),
         ({"tls": {"self_signed": True, "certificate": PEM}}, ["tls.self_signed"]),
         ({"tls": {"certificate": "tls.crt"}}, ["tls.certificate", "tls.certificate_key"]),
+        ({"tls": {"certificate": PEM, "certificate_key": LOCKED}}, ["tls.certificate_key"]),
         ({"tags": {"team": "ml"}}, ["tags"]),
         ({"log": {"kind": "stdout"}}, ["log.kind"]),
         ({"log": {"kind": "file", "target": "/var/log/a.json", "retention_days": 3}},

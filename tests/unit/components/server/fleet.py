@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -20,9 +18,8 @@ import httpx
 from sixways.plugin.certificate import SelfSigned, self_signed
 from sixways.server import layout
 from sixways.server.host_site import FLEET_NAME, HostSite
+from tests.nginx import NGINX, configuration
 from tests.ports import free_port
-
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -88,16 +85,7 @@ class Host:
             (folder / f"{name}.crt").write_text(certificate.certificate)
             (folder / f"{name}.key").write_text(certificate.private_key)
         self.write(HostSite(nginx_version=_version(), redirect_http=False, **site))
-        paths = "".join(
-            f"{kind}_temp_path {folder}/{kind};"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        (folder / "nginx.conf").write_text(
-            # The tests' folders are closed to other users.
-            f"{'user root root; ' if os.geteuid() == 0 else ''}"
-            f"daemon off; pid {folder}/pid; worker_processes 2; events {{}} "
-            f"http {{ {paths} include {folder}/site.conf; }}"
-        )
+        (folder / "nginx.conf").write_text(configuration(folder, workers=2))
 
     def write(self, site: HostSite) -> None:
         """The site with this test's places, addresses and ports in it."""

@@ -15,13 +15,12 @@ import pytest
 from sixways.server import files
 from sixways.server.files import Site, Unit
 from sixways_server.config import ServerConfig
+from tests.nginx import NGINX, configuration, needs_nginx
 
 _GPU_AND_LIMITS = Unit(
     gpu=True, memory_max="6G", cpu_quota="350%", log_file="/var/log/sixways/server.log"
 )
 _SYSTEMD = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
-_NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-needs_nginx = pytest.mark.skipif(_NGINX is None, reason="no nginx")
 
 
 def analyze(*arguments: str) -> str:
@@ -151,11 +150,9 @@ def nginx_test(site: Site, folder: Path, *, certificate: bool = True) -> str:
         self_signed(folder)
     text = site.render().replace("/etc/sixways", str(folder)).replace("/var/log/nginx", str(folder))
     (folder / "site.conf").write_text(text)
-    (folder / "nginx.conf").write_text(
-        f"pid {folder}/pid; events {{}} http {{ include {folder}/site.conf; }}"
-    )
+    (folder / "nginx.conf").write_text(configuration(folder))
     done = subprocess.run(
-        [str(_NGINX), "-t", "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")],
+        [str(NGINX), "-t", "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -17,9 +17,9 @@ import pytest
 from sixways.plugin.certificate import self_signed
 from sixways.server import layout
 from sixways.server.host_site import FLEET_NAME, HostSite
-from tests.unit.components.server.fleet import NGINX, Host, Load, curl, running_hosts
+from tests.nginx import NGINX, needs_nginx
+from tests.unit.components.server.fleet import Host, Load, curl, running_hosts
 
-needs_nginx = pytest.mark.skipif(NGINX is None, reason="no nginx")
 _KEY = {"Authorization": "Bearer sk-secret-key-of-mine"}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import socket
 import ssl
 import subprocess
@@ -19,11 +18,11 @@ import httpx
 import pytest
 
 from sixways.server.files import Site
+from tests.nginx import NGINX, configuration, needs_nginx
 from tests.ports import free_port
 from tests.unit.components.server.test_files import self_signed
 
-_NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-pytestmark = pytest.mark.skipif(_NGINX is None, reason="no nginx")
+pytestmark = needs_nginx
 _KEY = {"Authorization": "Bearer sk-secret-key-of-mine"}
 
 
@@ -108,16 +107,9 @@ def front(tmp_path: Path) -> Iterator[Front]:
         text = text.replace(place, str(tmp_path))
     # Not every test machine has IPv6.
     (tmp_path / "site.conf").write_text(re.sub(r"listen \[::\].*\n", "", text))
-    paths = "".join(
-        f"{name}_temp_path {tmp_path}/{name};"
-        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (tmp_path / "nginx.conf").write_text(
-        f"daemon off; pid {tmp_path}/pid; worker_processes 1; events {{}} "
-        f"http {{ {paths} include {tmp_path}/site.conf; }}"
-    )
+    (tmp_path / "nginx.conf").write_text(configuration(tmp_path))
     child = subprocess.Popen(
-        [str(_NGINX), "-e", str(tmp_path / "start.log"), "-c", str(tmp_path / "nginx.conf")]
+        [str(NGINX), "-e", str(tmp_path / "start.log"), "-c", str(tmp_path / "nginx.conf")]
     )
     made = Front(tmp_path, port, upstream.server_address[1])
     try:
@@ -244,7 +236,7 @@ def test_a_server_that_is_gone_is_a_503_in_the_servers_words(front: Front) -> No
     unused = free_port()
     (front.folder / "site.conf").write_text(text.replace(f":{front.upstream}", f":{unused}"))
     subprocess.run(
-        [str(_NGINX), "-e", "stderr", "-c", str(front.folder / "nginx.conf"), "-s", "reload"],
+        [str(NGINX), "-e", "stderr", "-c", str(front.folder / "nginx.conf"), "-s", "reload"],
         check=True,
     )
     for _ in range(100):
