@@ -38,9 +38,8 @@ class Supervisord(Supervisor):
             raise HostError(f"{self.remote.access}: supervisord does not start it: {said}")
 
     def remove(self, slot: str) -> None:
-        """Stops the program and removes its file."""
-        if not self.found(slot):
-            return
+        """Stops the program and removes its file; the daemon may know it without its file, where
+        that was removed before a connection broke."""
         self.remote.remove(self._path(slot))
         if self._runs():
             self._control("update", self.name(slot))  # stops and forgets it, as its file is gone

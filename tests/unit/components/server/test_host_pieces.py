@@ -151,6 +151,15 @@ def test_the_init_script_is_a_shell_script(tmp_path: Path) -> None:
     subprocess.run(["sh", "-n", str(tmp_path / "script")], check=True)
 
 
+def test_supervisord_ends_a_program_whose_file_is_gone_already() -> None:
+    host = FakeHost(answers={f"{layout.SUPERVISOR}/bin/supervisorctl": "4711"})
+    Supervisord(host).remove("green")
+    assert any(line.endswith("update sixways-green") for line in host.ran)
+    host = FakeHost(answers={f"{layout.SUPERVISOR}/bin/supervisorctl": 127})
+    Supervisord(host).remove("green")  # there is no daemon
+    assert not any("update" in line for line in host.ran)
+
+
 @pytest.mark.parametrize("mounted", [True, False])
 def test_a_disk_of_the_users_stays_mounted(
     remote: LocalRemote, tmp_path: Path, mounted: bool
