@@ -36,7 +36,8 @@ _FACTS = (
 _OUTPUTS = (*_FACTS, "userMade", "installed", "status")
 _READY = "ready"
 _SUPERVISORS = ("systemd", "supervisord")
-_PACKAGE = re.compile(r"[a-z0-9][A-Za-z0-9+._-]{0,127}")
+# With "-" at its end, apt would take the package away.
+_PACKAGE = re.compile(r"[a-z0-9][A-Za-z0-9+._-]{0,126}[A-Za-z0-9+]|[a-z0-9]")
 
 
 class HostResource(Resource):

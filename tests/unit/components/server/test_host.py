@@ -61,10 +61,10 @@ def test_every_bad_input_is_named_at_once(call: Call) -> None:
     _, found = HOST.check(
         call,
         {"address": "", "hostKey": "k", "port": 0, "acme": "yes", "supervisor": "runit",
-         "packages": ["-y"], "firewall": {"ports": [0]}, "nodexporter": True},
+         "packages": ["-y", "jq-", "g++"], "firewall": {"ports": [0]}, "nodexporter": True},
     )  # fmt: skip
     assert {problem.field for problem in found} == {
-        "nodexporter", "address", "port", "owner", "acme", "supervisor", "packages[0]",
+        "nodexporter", "address", "port", "owner", "acme", "supervisor", "packages[0]", "packages[1]",
         "firewall.ports[0]",
     }  # fmt: skip
 
