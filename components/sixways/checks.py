@@ -113,6 +113,8 @@ class Checks:
                 continue
             try:
                 ipaddress.ip_network(value)
+                if "%" in value:  # after it Python takes anything for an interface's name
+                    raise ValueError("it names an interface")
             except ValueError as error:
                 accepted = f"a network, e.g. 10.0.0.0/8 ({error})"
                 self.add(f"{field}[{index}]", value, accepted, "correct it")

@@ -16,6 +16,7 @@ import pulumi
 from settings import Settings
 from sixways import api
 from sixways.checks import InputsRefused
+from sixways.naming import to_camel
 from sixways_bundle import Problem
 from ways.fields import in_python, located
 
@@ -139,6 +140,19 @@ class Parts:
             Problem(f"{_HERE}.keys[{index}].{field}", "(not shown)", "no key in clear text here",
                     f"pulumi config set --secret --path sixways:{_KEYS[field]}.{key.get('name')}")
             for index, key in enumerate(entries) for field in _KEYS if field in key
+        ]  # fmt: skip
+        parts = ((beside, *field.split(".")) for field, beside in _BESIDE.items())
+        found += [
+            Problem(f"{_HERE}.{part}.{to_camel(name)}", "(not shown)", "no key in clear text here",
+                    f"pulumi config set --secret sixways:{beside}")
+            for beside, part, name in parts
+            if isinstance(self._own.get(part), Mapping) and name in self._own[part]
+        ]  # fmt: skip
+        found += [
+            Problem(f"sixways:{beside}", "(not shown)", "a key for each name of "
+                    f"{_HERE}.keys", f"pulumi config set --secret --path sixways:{beside}.NAME")
+            for beside in _KEYS.values()
+            if pulumi.runtime.get_config(f"sixways:{beside}") and not _secrets(beside)
         ]  # fmt: skip
         return found
 

@@ -68,6 +68,11 @@ def test_a_host_gets_a_gateway_and_gives_it_back(tmp_path: Path) -> None:
             assert "sixways-gateway" in workers
             mode = "stat -c '%a %U %G' /var/lib/sixways-gateway/conf/keys.conf"
             assert made.run("sh", "-c", mode).split() == ["640", "root", "sixways-gateway"]
+            # Else a gateway that was taken over could lead what root writes there to elsewhere.
+            mode = "cd /var/lib/sixways-gateway && stat -c '%a %U' . tmp owner"
+            assert made.run("sh", "-c", mode).split("\n")[:3] == [
+                "1770 root", "770 root", "644 root",
+            ]  # fmt: skip
             verdict = made.run("systemd-analyze", "security", "sixways-gateway.service")
             exposure = float(verdict.split("level for sixways-gateway.service: ")[1].split()[0])
             assert exposure <= 3.0, verdict

@@ -75,11 +75,12 @@ class RouteArgs(TypedDict):
     """A path, or its beginning with `/*` at the end: `/v1/*`. Of several that fit, the longest
     counts, and a whole path before a beginning."""
     methods: NotRequired[pulumi.Input[list[pulumi.Input[str]]]]
-    """Default: `["GET", "POST"]`."""
+    """Default: `["GET", "POST"]`; `["GET"]` where it is `open`."""
     plans: NotRequired[pulumi.Input[list[pulumi.Input[str]]]]
     """Names of the plans whose keys may call it. Default: all."""
     open: NotRequired[pulumi.Input[bool]]
-    """Whether it needs no key: health and API documents. Default: false."""
+    """Whether it needs no key: health and API documents. The instances see their own key, so GET,
+    HEAD and OPTIONS are all that it may take. Default: false."""
 
 
 class LogArgs(TypedDict):

@@ -13,7 +13,7 @@ from sixways.api.args import RouteArgs
 WEIGHT = 1
 REQUEST_SECONDS = 600.0
 QUOTA_PERIOD = "month"
-METHODS = ("GET", "POST")
+METHODS, OPEN_METHODS = ("GET", "POST"), ("GET",)
 MAX_BODY_BYTES = 8 * 1024 * 1024
 LOG_DAYS = 30
 PORTS = {(True, True): 443, (True, False): 80, (False, True): 8443, (False, False): 8080}
@@ -30,6 +30,20 @@ ROUTES: tuple[RouteArgs, ...] = (
     ),
 )
 """The server's API with a key; its health and API documents without one."""
+
+
+def methods(route: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a route lets through; one without a key only reads."""
+    return tuple(route.get("methods") or (OPEN_METHODS if route.get("open") else METHODS))
+
+
+def routes(args: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The routes, and one to the health path without a key where none of them is it."""
+    found = [dict(route) for route in args.get("routes") or ROUTES]
+    health = args["upstream"]["health_path"]
+    if all(route["path"] != health for route in found):
+        found.append({"path": health, "methods": ["GET"], "open": True})
+    return found
 
 
 def burst(plan: Mapping[str, Any]) -> pulumi.Output[int] | int:

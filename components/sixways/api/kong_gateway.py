@@ -99,7 +99,9 @@ class KongGateway(pulumi.ComponentResource):
         deployed = self._deployment(seen, whole)
         service = self._service(seen, deployed)
         self.url = seen.apply(lambda it: self._url(it, service))
-        self.health_url = pulumi.Output.concat(self.url, "/readyz")
+        self.health_url = seen.apply(
+            lambda it: pulumi.Output.concat(self.url, it["upstream"]["health_path"])
+        )
         self.dashboard = pulumi.Output.concat(self.url, "/docs")
         self.service_name = service.id.apply(lambda _: name)
         outputs = (output for output in KongGateway.__annotations__ if output[0] != "_")

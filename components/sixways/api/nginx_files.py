@@ -66,8 +66,8 @@ def render(args: Mapping[str, Any], machine: Machine) -> dict[str, str]:
         "authorities": AUTHORITIES if own else machine.authorities,
         "upstream_key": args.get("upstream_key"),
         "plans": plans,
-        "routes": [_route(route, plans) for route in routes(args)],
-        "bare": _bare([route["path"] for route in routes(args)]),
+        "routes": [_route(route, plans) for route in defaults.routes(args)],
+        "bare": _bare([route["path"] for route in defaults.routes(args)]),
         "max_body_bytes": args.get("max_body_bytes") or defaults.MAX_BODY_BYTES,
         "read_seconds": math.ceil(seconds) + 5,
         "listen": _bracketed(args["listen"]),
@@ -87,15 +87,6 @@ def render(args: Mapping[str, Any], machine: Machine) -> dict[str, str]:
     if own:
         files[AUTHORITIES] = "\n".join(dict.fromkeys(own)) + "\n"
     return files
-
-
-def routes(args: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The routes, and one to the health path without a key where none of them is it."""
-    found = [dict(route) for route in args.get("routes") or defaults.ROUTES]
-    health = args["upstream"]["health_path"]
-    if all(route["path"] != health for route in found):
-        found.append({"path": health, "methods": ["GET"], "open": True})
-    return found
 
 
 def log_days(args: Mapping[str, Any]) -> int:
@@ -125,7 +116,7 @@ def _plan(index: int, plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _route(route: Mapping[str, Any], plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    path, methods = route["path"], route.get("methods") or defaults.METHODS
+    path, methods = route["path"], defaults.methods(route)
     allowed = route.get("plans")
     return {
         "match": f"^~ {path[:-1]}" if path.endswith("/*") else f"= {path}",

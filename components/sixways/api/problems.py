@@ -35,9 +35,14 @@ _WEB = re.compile(r"https?://[^\s\"'{};$\\]+")
 _PATH = re.compile(r"/|(/[A-Za-z0-9._~-]+)+/?")
 _DOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+READ = ("GET", "HEAD", "OPTIONS")
 PERIODS = ("day", "week", "month")
 _LIMITS = ("requests_per_second", "quota", "tokens_per_minute")
-_SECRET = re.compile(r"(^|[._])(key|previous_key|api_key|certificate_key|private_key)$")
+_SECRET = re.compile(
+    r"(^|[._])(key|previous_key|api_key|certificate_key|private_key)$"
+    # Given in another shape than they have, these would show all that is in them.
+    r"|^(keys(\[\d+\])?|upstream|tls|host|redis)$"
+)
 
 
 def check_gateway(
@@ -144,11 +149,12 @@ def _check_instance(
 ) -> None:
     url, authority = instance.get("url"), instance.get("ca_certificate")
     if isinstance(url, str) and url:
-        checks.matches(f"{here}url", url, _URL, "http://HOST:PORT or https://HOST:PORT",
+        shown = re.sub(r"//[^/]*@", "//(not shown)@", url)
+        checks.matches(f"{here}url", shown, _URL, "http://HOST:PORT or https://HOST:PORT",
                        "leave out path, query, user and password")  # fmt: skip
         plain = url.rstrip("/")
         if plain in seen:
-            checks.add(f"{here}url", url, "each instance once", "use weight for a larger share")
+            checks.add(f"{here}url", shown, "each instance once", "use weight for a larger share")
         seen.add(plain)
         if _URL.fullmatch(url):
             schemes.add(url.partition(":")[0])
@@ -249,6 +255,10 @@ def _check_routes(checks: Checks, routes: object, plans: set[str] | None) -> Non
             checks.add(f"{here}methods", "[]", "at least one of " + ", ".join(METHODS))
         for index, method in enumerate(methods if isinstance(methods, list) else []):
             checks.one_of(f"{here}methods[{index}]", method, METHODS)
+            if route.get("open") is True and method in METHODS and method not in READ:
+                checks.add(f"{here}methods[{index}]", method, "GET, HEAD or OPTIONS with open: the "
+                           "instances see their own key, and no plan bounds it",
+                           "remove one of the two")  # fmt: skip
         allowed = route.get("plans")
         if allowed == []:
             checks.add(f"{here}plans", "[]", "at least one plan", "leave it out for all")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _INPUTS = ("names", "days", "generation")
 _OUTPUTS = ("certificate", "privateKey", "notAfter")
 _LONGEST_DAYS = 36500
+_CLOCKS = datetime.timedelta(days=1)
+"""How far the clock of a host may be behind."""
 _SOON = datetime.timedelta(days=30)
 _NAME = re.compile(r"(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*"
                    r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")  # fmt: skip
@@ -111,9 +113,9 @@ def self_signed(names: list[str], days: int) -> SelfSigned:
     except ImportError:
         raise MissingExtra("a certificate", "ssh") from None
     key = ec.generate_private_key(ec.SECP256R1())
-    # A clock that is a little behind must not refuse it.
-    start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5)
-    end = start + datetime.timedelta(days=days)
+    # A clock that is behind must not refuse it.
+    now = datetime.datetime.now(datetime.UTC)
+    start, end = now - _CLOCKS, now + datetime.timedelta(days=days)
     # 64 characters is the longest common name (RFC 5280, ub-common-name).
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     public = x509.SubjectKeyIdentifier.from_public_key(key.public_key())

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from sixways.plugin.hosts import ACCESS, ACCESS_DEFAULTS, SECRETS, check_access, host, ssh_library
+from sixways.plugin.hosts import (
+    ACCESS,
+    ACCESS_DEFAULTS,
+    SECRETS,
+    check_access,
+    host,
+    leaving,
+    ssh_library,
+)
 from sixways.plugin.resource import Call, Changes, PartlyMade, Resource, Values, unexpected
 from sixways.plugin.values import UNKNOWN, is_unknown
 from sixways_bundle import BundleError, Problem
@@ -28,7 +36,8 @@ _FACTS = (
 _OUTPUTS = (*_FACTS, "userMade", "installed", "status")
 _READY = "ready"
 _SUPERVISORS = ("systemd", "supervisord")
-_PACKAGE = re.compile(r"[a-z0-9][A-Za-z0-9+._-]{0,127}")
+# With "-" at its end, apt would take the package away.
+_PACKAGE = re.compile(r"[a-z0-9][A-Za-z0-9+._-]{0,126}[A-Za-z0-9+]|[a-z0-9]")
 
 
 class HostResource(Resource):
@@ -101,20 +110,21 @@ class HostResource(Resource):
     def update(self, call: Call, state: Values, inputs: Values, *, preview: bool) -> Values:
         """Installs what is new and brings the firewall to what is wanted."""
         if preview:
-            known = {name: state.get(name, UNKNOWN) for name in _OUTPUTS}
+            known = {name: state.get(name, UNKNOWN) for name in (*_OUTPUTS, "holder")}
             return {**known, **inputs, "status": _READY}
         with host(inputs) as remote:
             return {**inputs, **_make_ready(call, remote, inputs, state)}
 
     def delete(self, call: Call, resource_id: str, state: Values) -> None:
         """Takes away what is ours. Packages stay: nobody knows who uses them by now."""
-        with host(state) as remote:
-            from sixways.server import ground
+        with leaving(call), host(state) as remote:
+            from sixways.server import ground, holder
 
             mark = ground.load(remote)
             if mark is None:
                 return
-            if (mark.owner, mark.address) != (state["owner"], state["address"]):
+            taken = holder.is_anothers(remote, holder.HOST, state.get("holder", ""))
+            if taken or (mark.owner, mark.address) != (state["owner"], state["address"]):
                 call.log("warning", f"the host is {mark.owner}'s by now, as {mark.address}, and "
                          "stays as it is.", False)  # fmt: skip
                 return
@@ -124,7 +134,7 @@ class HostResource(Resource):
 
 def _make_ready(call: Call, remote: Remote, inputs: Values, state: Values | None = None) -> Values:
     """All steps; each finds out for itself whether there is something to do."""
-    from sixways.server import firewall, ground, packages
+    from sixways.server import firewall, ground, holder, packages
     from sixways.server.facts import gather
 
     call.status("look at the host")
@@ -150,11 +160,14 @@ def _make_ready(call: Call, remote: Remote, inputs: Values, state: Values | None
         _warn_of_closed(call, facts)
     call.status(f"{facts.distribution} {facts.version} is ready")
     installed = {*missing, *(state or {}).get("installed", ())}
+    own = (state or {}).get("holder") or holder.new()
+    holder.take(remote, holder.HOST, own)
     return {
         **facts.outputs(),
         "userMade": mark.user_made,
         "installed": sorted(installed),
         "status": _READY,
+        "holder": own,
     }
 
 
@@ -183,7 +196,7 @@ def _require(
 def _undo(
     call: Call, remote: Remote, inputs: Values, before: Mark | None, error: BundleError
 ) -> None:
-    """After a failed create: a host that was nobody's is nobody's again.
+    """After a failed create: a host is whose it was before, and nobody's if it was nobody's.
 
     Raises:
         PartlyMade: that fails too.
@@ -191,10 +204,13 @@ def _undo(
     from sixways.server import ground
     from sixways.server.ssh import HostError
 
-    if before is not None:
-        return
     try:
         mark = ground.load(remote)
+        if before is not None:
+            if mark is not None and mark.owner == before.owner:
+                mark.address = before.address
+                ground.save(remote, mark)
+            return
         if mark is not None and mark.owner == inputs["owner"]:
             ground.clear(remote, mark)
     except HostError as second:

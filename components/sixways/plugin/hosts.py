@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from sixways.plugin.resource import Values
+from sixways.plugin.resource import Call, Values
 from sixways.plugin.values import UNKNOWN, is_unknown
 from sixways_bundle import Problem
 from sixways_bundle.errors import MissingExtra
@@ -42,7 +42,7 @@ def reachable(inputs: Values) -> bool:
 
 
 _MODULES = ("ssh", "acme", "facts", "firewall", "ground", "host_site", "nginx", "packages",
-            "releasing")  # fmt: skip
+            "holder", "releasing")  # fmt: skip
 
 
 @functools.cache
@@ -69,6 +69,26 @@ def ssh_library() -> Iterator[None]:
         yield
     except ImportError:
         raise MissingExtra("a host over ssh", "ssh") from None
+
+
+@contextlib.contextmanager
+def leaving(call: Call) -> Iterator[None]:
+    """Around a delete on a host: one that is gone for good would keep it from ever ending.
+
+    Raises:
+        HostError: the host cannot be reached; says how it is forgotten.
+    """
+    with ssh_library():
+        from sixways.server.ssh import ConnectionLost
+    try:
+        yield
+    except ConnectionLost as error:
+        raise ConnectionLost(
+            f"{error.message}, and what is on it is to be removed. If the host is gone for good, "
+            f"have this resource forgotten, and what else was on it: pulumi state delete "
+            f"'{call.urn}'",
+            error.problems,
+        ) from None
 
 
 @contextlib.contextmanager

@@ -12,7 +12,15 @@ from sixways.naming import to_snake
 from sixways.observability.files import DASHBOARD, RULES, SCRAPE
 from sixways.observability.prometheus import BOUNDS, RUNBOOK, Target, burns
 from sixways.observability.slo import Slo, check_slo
-from sixways.plugin.hosts import ACCESS, ACCESS_DEFAULTS, SECRETS, check_access, host, ssh_library
+from sixways.plugin.hosts import (
+    ACCESS,
+    ACCESS_DEFAULTS,
+    SECRETS,
+    check_access,
+    host,
+    leaving,
+    ssh_library,
+)
 from sixways.plugin.resource import Call, Changes, PartlyMade, Resource, Values, unexpected
 from sixways.plugin.values import UNKNOWN, is_unknown
 from sixways_bundle import BundleError, Problem
@@ -31,7 +39,7 @@ _DEFAULTS: Values = {
     "storageGb": 5, "nodeExporter": False, "dcgmExporter": False, "alertmanagers": [],
     "runbookUrl": RUNBOOK, "grafana": False,
 }  # fmt: skip
-_OUTPUTS = ("url", "grafanaUrl", "scrape", "rules", "dashboard", "filesSha256", "status")
+_OUTPUTS = ("url", "grafanaUrl", "scrape", "rules", "dashboard", "filesSha256", "status", "holder")
 _NUMBERS = {"prometheusPort": (1024, 65535), "scrapeSeconds": (1, 300), "retentionDays": (1, 3650),
             "storageGb": (1, 100_000)}  # fmt: skip
 _TEXTS = {
@@ -100,13 +108,13 @@ class MonitoringResource(Resource):
         if preview:
             return "", {**inputs, **_foreseen(inputs)}
         try:
-            self._apply(call, inputs, (inputs["owner"],))
+            own = self._apply(call, inputs, {})
         except BundleError as error:
             if _is_there(inputs):
-                outputs = {**inputs, **_foreseen(inputs), "status": "not ready"}
+                outputs = {**inputs, **_foreseen(inputs), "status": "not ready", "holder": ""}
                 raise PartlyMade(error, inputs["address"], outputs) from None
             raise
-        return inputs["address"], {**inputs, **_foreseen(inputs)}
+        return inputs["address"], {**inputs, **_foreseen(inputs), "holder": own}
 
     def read(self, call: Call, resource_id: str, state: Values) -> Values | None:
         """The state as it is: a changed file, or a unit that does not run, is drift."""
@@ -126,25 +134,30 @@ class MonitoringResource(Resource):
 
     def update(self, call: Call, state: Values, inputs: Values, *, preview: bool) -> Values:
         """Writes what changed; Prometheus is restarted only where its flags are others."""
-        if not preview:
-            self._apply(call, inputs, (inputs["owner"], state["owner"]))
-        return {**inputs, **_foreseen(inputs)}
+        own = state.get("holder") if preview else self._apply(call, inputs, state)
+        return {**inputs, **_foreseen(inputs), "holder": own}
 
     def delete(self, call: Call, resource_id: str, state: Values) -> None:
         """Takes away unit, files and data; what is another stack's by now stays."""
-        with host(state) as remote:
-            from sixways.server import watching
+        with leaving(call), host(state) as remote:
+            from sixways.server import holder, watching
 
             mark = watching.load(remote)
-            if mark is not None and mark.owner == state["owner"]:
+            taken = holder.is_anothers(remote, watching.HOLDER, state.get("holder", ""))
+            if mark is not None and mark.owner == state["owner"] and not taken:
                 call.status("remove Prometheus' unit, files and data")
                 watching.remove(remote)
 
-    def _apply(self, call: Call, inputs: Values, owners: tuple[str, ...]) -> None:
+    def _apply(self, call: Call, inputs: Values, state: Values) -> str:
+        """Returns what the resource is known by on the host."""
         with host(inputs) as remote:
-            from sixways.server import watching
+            from sixways.server import holder, watching
 
+            owners = (inputs["owner"], str(state.get("owner", inputs["owner"])))
             watching.apply(remote, _watch(inputs), owners, call.status)
+            own = str(state.get("holder") or holder.new())
+            holder.take(remote, watching.HOLDER, own)
+        return own
 
 
 def _watch(inputs: Values) -> Watch:

@@ -75,14 +75,17 @@ class OnHost(Place):
                 [Problem("host", remote.access.address, f"a host without the gateway of "
                          f"{known.decode()}", "choose another host, or destroy that one")],
             )  # fmt: skip
+        if known is None:  # before anything else: an interrupted update must know its own
+            remote.folder(FOLDER, mode=0o700)
+            remote.write(_OWNER, self._owner)
         if not remote.run("id", USER, check=False).ok:
             options = ("--system", "--user-group", "--no-create-home", "--home-dir", FOLDER)
             remote.run("useradd", *options, "--shell", "/usr/sbin/nologin", USER)
-        mine = f"{USER}:{USER}"
-        for folder in (FOLDER, f"{FOLDER}/tmp", LOGS):  # noqa: S108 - of its own
-            remote.folder(folder, mode=0o700, owner=mine)
+        # The gateway may write there, but put no link in the place of what root writes.
+        remote.folder(FOLDER, mode=0o1770, owner=f"root:{USER}")
+        remote.folder(f"{FOLDER}/tmp", mode=0o770, owner=f"root:{USER}")  # noqa: S108 - of its own
+        remote.folder(LOGS, mode=0o700, owner=f"{USER}:{USER}")
         remote.run("ln", "-sfn", LOGS, f"{FOLDER}/logs")
-        remote.write(_OWNER, self._owner)
         unit = template("sixways.api", "files", UNIT).render(
             folder=FOLDER,
             logs=LOGS,

@@ -20,7 +20,8 @@ STOP_SECONDS = 30.0
 CONF = "conf"
 _BEGUN, _LEAVING = re.compile(r"start worker process \d+"), re.compile(r"gracefully shutting down")
 _LEAVE_SECONDS = 2.0
-_FAILED = re.compile(r"\[(emerg|alert)\] (.*)")
+# Not "alert": so an old worker says that it closed what did not end in time.
+_FAILED = re.compile(r"\[emerg\] (.*)")
 _VERSION = re.compile(r"nginx/(\d+)\.(\d+)\.(\d+)")
 Report = Callable[[str], None]
 
@@ -170,7 +171,7 @@ class Place(ABC):
             said = self.said(before)
             failed = _FAILED.search(said)
             if failed:
-                raise BundleError(f"Nginx does not take the new configuration: {failed[2]}")
+                raise BundleError(f"Nginx does not take the new configuration: {failed[1]}")
             # The old workers accept for a moment longer, by the old rules.
             begun, leaving = len(_BEGUN.findall(said)), len(_LEAVING.findall(said))
             if leaving:

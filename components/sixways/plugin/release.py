@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from sixways.server.wanted import Release
     from sixways.server.work import Work
 
-_OUTPUTS = ("releaseId", "slot", "bundleDigest", "status", "kept", "venv", "fingerprint")
+_OUTPUTS = ("releaseId", "slot", "bundleDigest", "status", "kept", "venv", "fingerprint",
+            "holder")  # fmt: skip
+_REPLACES = ("address", "supervisor")
 _SERVING, _FAILED = "serving", "failed"
 _CUTS = 5
 """How often a broken connection is made again during an upload."""
@@ -49,11 +51,12 @@ class ReleaseResource(Resource):
         return checked, problems
 
     def diff(self, call: Call, state: Values, inputs: Values) -> Changes:
-        """Another address is another host; all else changes in place."""
+        """Another address is another host, and no supervisor can end what another one runs; all
+        else changes in place."""
         update = [
             name
             for name in (*INPUTS, "wheelsDigest")
-            if name not in ("address", "models") and state.get(name) != inputs.get(name)
+            if name not in (*_REPLACES, "models") and state.get(name) != inputs.get(name)
         ]
         # The machine that runs this may not have the wheels, and need not while nothing changes.
         if "wheelsDigest" not in inputs and state.get("wheelhouse") == inputs.get("wheelhouse"):
@@ -62,7 +65,7 @@ class ReleaseResource(Resource):
             update.append("models")
         if state.get("status") != _SERVING:
             update.append("status")
-        return Changes(update, ["address"] if state["address"] != inputs["address"] else [])
+        return Changes(update, [name for name in _REPLACES if state[name] != inputs[name]])
 
     def create(self, call: Call, inputs: Values, *, preview: bool) -> tuple[str, Values]:
         """Makes the first release; what a failed one left is kept in the state, to be gone on with
@@ -70,13 +73,16 @@ class ReleaseResource(Resource):
         if preview:
             return "", {**inputs, **_foreseen(inputs)}
         work = _work(call)
+        from sixways.server import holder
+
+        own = holder.new()
         try:
-            return inputs["address"], {**inputs, **_release(call, inputs, work)}
+            return inputs["address"], {**inputs, **_release(call, inputs, work, own)}
         except BundleError as error:
             if not work.touched:
                 raise
             nothing = {"releaseId": "", "slot": "", "kept": [], "venv": "", "fingerprint": ""}
-            nothing |= {"bundleDigest": "", "status": _FAILED}
+            nothing |= {"bundleDigest": "", "status": _FAILED, "holder": own}
             raise PartlyMade(error, inputs["address"], {**inputs, **nothing}) from None
 
     def read(self, call: Call, resource_id: str, state: Values) -> Values | None:
@@ -106,13 +112,21 @@ class ReleaseResource(Resource):
         if preview:
             return {**inputs, **known, **_foreseen(inputs)}
         same = self._upkeep(call, state, inputs) if state["slot"] else None
-        return {**inputs, **(same or _release(call, inputs, _work(call)))}
+        if same is None:
+            from sixways.server import holder
+
+            same = _release(call, inputs, _work(call), state.get("holder") or holder.new())
+        return {**inputs, **same}
 
     def delete(self, call: Call, resource_id: str, state: Values) -> None:
         """Ends the servers, and removes all that the releases put there."""
-        with hosts.host(state) as remote:
-            from sixways.server import standing
+        with hosts.leaving(call), hosts.host(state) as remote:
+            from sixways.server import holder, standing
 
+            if holder.is_anothers(remote, holder.RELEASE, state.get("holder", "")):
+                call.log("warning", f"what serves on {state['address']} is another resource's by "
+                         "now, and stays.", False)  # fmt: skip
+                return
             call.status("end the servers and remove the releases")
             standing.remove(remote, state["supervisor"])
 
@@ -130,7 +144,7 @@ class ReleaseResource(Resource):
             kept = state["kept"]
             if state["keep"] != inputs["keep"]:
                 kept = history.prune(remote, state["releaseId"], release.keep)
-        known = {name: state[name] for name in _OUTPUTS}
+        known = {name: state[name] for name in _OUTPUTS if name in state}
         return {**known, "kept": kept, "status": _SERVING}
 
 
@@ -140,9 +154,9 @@ def _work(call: Call) -> Work:
     return Work(Progress(call), call.cancelled, call.status)
 
 
-def _release(call: Call, inputs: Values, work: Work) -> Values:
-    """Makes a release; an upload goes on after a cut."""
-    from sixways.server import releasing
+def _release(call: Call, inputs: Values, work: Work, own: str) -> Values:
+    """Makes a release, `own` is its resource's; an upload goes on after a cut."""
+    from sixways.server import holder, releasing
     from sixways.server.ssh import ConnectionLost
 
     release = _wanted(inputs)
@@ -159,8 +173,9 @@ def _release(call: Call, inputs: Values, work: Work) -> Values:
     with hosts.host(inputs) as remote:
         again = functools.partial(hosts.host, inputs)
         outcome = releasing.roll(again, remote, release, prepared, work)
+        holder.take(remote, holder.RELEASE, own)
     call.status(f"slot {outcome.slot} serves; {work.sent / 1e6:.1f} MB were sent")
-    return _outputs(inputs, outcome)
+    return {**_outputs(inputs, outcome), "holder": own}
 
 
 def _wanted(inputs: Values) -> Release:

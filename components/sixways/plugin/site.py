@@ -28,7 +28,7 @@ _INPUTS = (*hosts.ACCESS, *_DEFAULTS, *NUMBERS, *(n for pair in PAIRS for n in p
            "requestSeconds", "nginxVersion")  # fmt: skip
 _RENDERED = (*_DEFAULTS, *NUMBERS, "requestSeconds", "nginxVersion")
 """What the site's text is made of, besides whether there is a certificate."""
-_OUTPUTS = ("url", "notAfter", "status", "siteSha256", "startedNginx")
+_OUTPUTS = ("url", "notAfter", "status", "siteSha256", "startedNginx", "holder")
 _SERVING = "serving"
 _LIVE = layout.GREEN_IS_LIVE.rpartition("/")[0]
 
@@ -95,14 +95,18 @@ class SiteResource(Resource):
     def update(self, call: Call, state: Values, inputs: Values, *, preview: bool) -> Values:
         """Writes what changed; Nginx takes it up without ending a request."""
         if preview:
-            return {**inputs, **_foreseen(inputs), "startedNginx": state["startedNginx"]}
+            return {**inputs, **_foreseen(inputs), **_kept(state)}
         return {**inputs, **self._apply(call, inputs, state)}
 
     def delete(self, call: Call, resource_id: str, state: Values) -> None:
         """Takes the site away with its certificates and logs; Nginx goes on without it."""
-        with hosts.host(state) as remote:
-            from sixways.server import acme, host_site, nginx, silence
+        with hosts.leaving(call), hosts.host(state) as remote:
+            from sixways.server import acme, holder, host_site, nginx, silence
 
+            if holder.is_anothers(remote, holder.SITE, state.get("holder", "")):
+                call.log("warning", f"the site on {state['address']} is another resource's by now, "
+                         "and stays.", False)  # fmt: skip
+                return
             remote.remove(layout.NGINX_SITE)
             if nginx.runs(remote):
                 if state["startedNginx"]:
@@ -111,14 +115,14 @@ class SiteResource(Resource):
                     nginx.reload(remote)
             acme.leave(remote)
             silence.forget(remote)
-            remote.remove(*_certificates())
+            remote.remove(*_certificates(), holder.SITE)
             logs = (host_site.ACCESS_LOG, host_site.ERROR_LOG)
             remote.run("sh", "-c", 'for log; do rm -f -- "$log" "$log"[.-]*; done', "rm", *logs)
             _leave_folders(remote)
 
     def _apply(self, call: Call, inputs: Values, state: Values) -> Values:
         with hosts.host(inputs) as remote:
-            from sixways.server import acme, host_site, nginx, silence
+            from sixways.server import acme, holder, host_site, nginx, silence
 
             files, ports = _files(inputs), _ports(inputs)
             nginx.require_free(remote, ports)
@@ -157,12 +161,19 @@ class SiteResource(Resource):
                          "that loses its power is noticed late", False)  # fmt: skip
             # What the inputs no longer name.
             remote.remove(*set(_certificates()) - {*files, *_shown()})
+            own = state.get("holder") or holder.new()
+            holder.take(remote, holder.SITE, own)
             shown = remote.read(host_site.CERTIFICATE)
         return {
             **_foreseen(inputs),
             "notAfter": _end(shown),
             "startedNginx": state.get("startedNginx", started),
+            "holder": own,
         }
+
+
+def _kept(state: Values) -> Values:
+    return {name: state[name] for name in ("startedNginx", "holder") if name in state}
 
 
 def _taken_up(state: Values, inputs: Values) -> bool:

@@ -44,11 +44,13 @@ def check_access(checks: Checks, access: Any, prefix: str) -> None:
     checks.required(access, "address", "host_key", prefix=prefix)
     checks.matches(f"{prefix}address", access.get("address"), _ADDRESS, "an IP address or a name")
     checks.matches(f"{prefix}user", access.get("user"), _USER, "a user of the host, e.g. root")
-    checks.matches(
-        f"{prefix}host_key", access.get("host_key"), _HOST_KEY,
-        "a line like `ssh-ed25519 AAAA…`",
-        "take it from /etc/ssh/ssh_host_ed25519_key.pub of the host",
-    )  # fmt: skip
+    host_key, form = access.get("host_key"), "a line like `ssh-ed25519 AAAA…`"
+    if isinstance(host_key, str) and "PRIVATE" in host_key:
+        checks.add(f"{prefix}host_key", "(not shown)", f"{form}, and no private key",
+                   "take it from /etc/ssh/ssh_host_ed25519_key.pub of the host")  # fmt: skip
+    else:
+        checks.matches(f"{prefix}host_key", host_key, _HOST_KEY, form,
+                       "take it from /etc/ssh/ssh_host_ed25519_key.pub of the host")  # fmt: skip
     checks.number(f"{prefix}port", access.get("port"), 1, 65535, whole=True)
     key = access.get("private_key")
     if isinstance(key, str) and is_plain(key) and "PRIVATE KEY-----" not in key:

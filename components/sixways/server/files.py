@@ -68,6 +68,8 @@ def check_networks(field: str, values: Sequence[str]) -> None:
             ipaddress.ip_network(value)
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from None
+        if "%" in value:  # after it Python takes anything for the name of an interface
+            raise ValueError(f"{field}: {value!r} names an interface")
 
 
 @dataclass(frozen=True, kw_only=True)

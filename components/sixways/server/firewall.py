@@ -151,7 +151,7 @@ def lookup(remote: Remote) -> Callable[[str], list[str]]:
 
     def ask(name: str) -> list[str]:
         lines = remote.run("getent", "ahosts", name, check=False).stdout.splitlines()
-        found = sorted({line.split()[0] for line in lines if line.strip()})
+        found = sorted({line.split()[0].partition("%")[0] for line in lines if line.strip()})
         if not found:
             raise HostError(
                 f"{remote.access} cannot look up {name}",
@@ -273,6 +273,7 @@ def _addresses(values: Sequence[str], lookup: Callable[[str], list[str]]) -> tup
 
 
 def _is_network(value: str) -> bool:
+    # Python takes anything after `%` for the name of an interface.
     with contextlib.suppress(ValueError):
-        return bool(ipaddress.ip_network(value))
+        return bool(ipaddress.ip_network(value)) and "%" not in value
     return False

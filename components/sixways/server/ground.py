@@ -14,6 +14,13 @@ from sixways_bundle import Problem
 _LOCAL_PORT_TYPE = "http_port_t"
 # SELinux keeps Nginx from other servers and from ports that are not the web's.
 _BOOLEAN = "httpd_can_network_connect"
+# A disk that is mounted there is the user's: what is ours on it goes, and it stays mounted.
+_EMPTY = r"""
+for folder; do
+    rm -rf --one-file-system -- "$folder" && continue
+    [ "$(find "$folder" -type d -exec mountpoint -q {} \; -print -quit)" ] || exit 1
+done
+"""
 
 
 class Mark(msgspec.Struct, kw_only=True, rename="camel"):
@@ -93,7 +100,7 @@ def clear(remote: Remote, mark: Mark) -> None:
                 [Problem("userMade", layout.USER, "a user without processes",
                          f"end what `ps -u {layout.USER}` shows, and run this again")],
             )  # fmt: skip
-    remote.remove(layout.HOME, layout.STATE, layout.LOGS)
+    remote.run("sh", "-c", _EMPTY, "empty", layout.HOME, layout.STATE, layout.LOGS)
     if mark.selinux_boolean:
         remote.run("/usr/sbin/setsebool", "-P", _BOOLEAN, "off")
     if mark.selinux_port:

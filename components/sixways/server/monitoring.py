@@ -60,7 +60,8 @@ class MonitoringArgs(AccessArgs):
     it; a host without it is refused. Default: false."""
     grafana_password: NotRequired[pulumi.Input[str]]
     """Password of Grafana's user `admin`, 12 characters or more; a secret. Needed with `grafana`;
-    a Grafana that is there already keeps its own."""
+    a Grafana that is there already keeps its own, and so does one that has begun: another password
+    is set there with `grafana cli admin reset-admin-password`."""
 
 
 class Monitoring(PluginResource):

@@ -281,7 +281,7 @@ class PrivateServer(pulumi.ComponentResource):
             **_access(self._watcher()),
             **own,
             **({"slo": args["slo"]} if "slo" in args else {}),
-            # One of a company's own authority is known to no system: it is trusted itself.
+            # No system knows the authority of a company's own: the certificate itself is trusted.
             **({} if args["tls"].get("acme") else {"ca": self.certificate}),
             **({"server_name": args["domain"]} if "domain" in args else {}),
             "owner": self._owner,

@@ -64,7 +64,8 @@ class ReleaseServerArgs(TypedDict):
 
 
 class ReleaseArgs(AccessArgs):
-    """Inputs of a `Release`. Another address is another host; all else changes in place."""
+    """Inputs of a `Release`. Another address is another host, another supervisor begins anew; all
+    else changes in place."""
 
     models: pulumi.Input[list[pulumi.Input[ReleaseModelArgs]]]
     """What to serve; at least one model."""

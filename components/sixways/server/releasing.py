@@ -212,9 +212,9 @@ def _undo(
         try:
             with link as way:
                 supervisor = standing.supervisor_of(release.supervisor, way)
-                log = _last_words(supervisor.log(target, since, 20 * _LOG_LINES))
-                if back is not None:
+                if back is not None:  # first: callers wait
                     slots.switch(way, back)
+                log = _last_words(supervisor.log(target, since, 20 * _LOG_LINES))
                 supervisor.remove(target)
                 way.remove(layout.config(target))
                 if before is None:

@@ -18,11 +18,14 @@ import asyncssh
 from sixways_bundle import BundleError, Problem
 
 T = TypeVar("T")
+_LOST = (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection)
 CONNECT_SECONDS = 15.0
 COMMAND_SECONDS = 120.0
-# Whole or not at all: written beside its place, given its rights, moved there.
+# Whole or not at all: written beside its place, given its rights, moved there. A connection that
+# breaks looks like the data's end, so the bytes are counted.
 _PUT = (
-    'umask 077; cat >"$1.new" && chmod "$2" "$1.new" && chown "$3" "$1.new" && mv -T "$1.new" "$1"'
+    'umask 077; cat >"$1.new" && [ "$(wc -c <"$1.new")" -eq "$4" ] || { rm -f "$1.new"; exit 1; }; '
+    'chmod "$2" "$1.new" && chown "$3" "$1.new" && mv -T "$1.new" "$1"'
 )
 
 
@@ -151,13 +154,16 @@ class Remote:
         """
         wanted = data.encode() if isinstance(data, str) else data
         changed = self.read(path) != wanted
-        self.run("sh", "-c", _PUT, "put", path, f"{mode:o}", owner, given=wanted)
+        self.run("sh", "-c", _PUT, "put", path, f"{mode:o}", owner, str(len(wanted)), given=wanted)
         return changed
 
     def folder(self, path: str, *, mode: int = 0o755, owner: str = "root:root") -> None:
-        """Makes a folder be there, with these rights; those above it are made too."""
+        """Makes a folder be there, with these rights; those above it are made too.
+
+        An owner without a group is given root's: not every user has one of its own name.
+        """
         user, _, group = owner.partition(":")
-        self.run("install", "-d", "-m", f"{mode:o}", "-o", user, "-g", group or user, path)
+        self.run("install", "-d", "-m", f"{mode:o}", "-o", user, "-g", group or "root", path)
 
     def remove(self, *paths: str) -> None:
         """Removes files and folders with all in them; what is not there is no error."""
@@ -191,33 +197,42 @@ class Remote:
 
         try:
             return self._loop.run_until_complete(within())
+        except _LOST as error:
+            raise ConnectionLost(f"{self.access}: the connection broke: {error}") from None
+        except asyncssh.SFTPError as error:  # the host's own word: its disk, or its rights
+            raise HostError(f"{self.access}: a file cannot be sent: {error.reason}") from None
         except (asyncssh.Error, ConnectionError) as error:
             raise ConnectionLost(f"{self.access}: the connection broke: {error}") from None
 
     async def _run(self, line: str, given: bytes, on_line: Callable[[str], None] | None) -> Done:
-        async with self._link.create_process(
-            line, encoding="utf-8", errors="surrogateescape"
-        ) as process:
+        process = await self._link.create_process(line, encoding="utf-8", errors="surrogateescape")
 
-            async def feed() -> None:
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    process.stdin.write(given.decode("utf-8", "surrogateescape"))
-                    await process.stdin.drain()
-                process.stdin.write_eof()
+        async def feed() -> None:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                process.stdin.write(given.decode("utf-8", "surrogateescape"))
+                await process.stdin.drain()
+            process.stdin.write_eof()
 
-            async def listen(stream: Any) -> str:
-                lines = []
-                async for text in stream:
-                    lines.append(text)
-                    if on_line is not None:
-                        on_line(text.rstrip("\n"))
-                return "".join(lines)
+        async def listen(stream: Any) -> str:
+            lines = []
+            async for text in stream:
+                lines.append(text)
+                if on_line is not None:
+                    on_line(text.rstrip("\n"))
+            return "".join(lines)
 
-            _, stdout, stderr = await asyncio.gather(
-                feed(), listen(process.stdout), listen(process.stderr)
-            )
+        heard = [asyncio.ensure_future(listen(end)) for end in (process.stdout, process.stderr)]
+        try:
+            await asyncio.gather(feed(), *heard)
+            stdout, stderr = (task.result() for task in heard)
             await process.wait_closed()
             status = process.returncode
+        finally:
+            # Not waited for: sshd closes its side only when the command has ended.
+            process.close()
+            for task in heard:
+                task.cancel()
+            await asyncio.gather(*heard, return_exceptions=True)
         if status is None:  # nobody said how it ended
             raise ConnectionLost(f"{self.access}: the connection broke in the middle of a command")
         return Done(status, stdout, stderr)
@@ -326,9 +341,14 @@ def _host_key(access: Access) -> asyncssh.SSHKey:
     except asyncssh.KeyImportError as error:
         raise HostError(
             f"{access}: its key cannot be used: {error}",
-            [Problem("hostKey", access.host_key, "a key as in /etc/ssh/ssh_host_ed25519_key.pub of "
-                     "the host", "copy the whole line")],
+            [Problem("hostKey", _shown(access.host_key), "a key as in "
+                     "/etc/ssh/ssh_host_ed25519_key.pub of the host", "copy the whole line")],
         ) from None  # fmt: skip
+
+
+def _shown(key: str) -> str:
+    """Whoever mixes up the two keys finds the private one in no log."""
+    return "(not shown)" if "PRIVATE" in key else key
 
 
 def _algorithms(key: asyncssh.SSHKey) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sixways.server import keys, layout, probe, slots
+from sixways.server import holder, keys, layout, probe, slots
 from sixways.server.ssh import Remote
 from sixways.server.supervisord import Supervisord
 from sixways.server.supervisors import Supervisor, Systemd
@@ -62,6 +62,7 @@ def remove(remote: Remote, kind: str) -> None:
         *(layout.config(slot) for slot in layout.SLOTS),
         *(f"{layout.STATE}/{slot}" for slot in layout.SLOTS),
         *(layout.WHEELS, layout.SUPERVISOR, layout.INCOMING, layout.KEYS, layout.GREEN_IS_LIVE),
+        holder.RELEASE,
     )
     folders = (layout.BUNDLES, layout.VENVS, layout.RELEASES)
     remote.run("find", *folders, "-mindepth", "1", "-delete", check=False)

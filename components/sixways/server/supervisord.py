@@ -27,7 +27,9 @@ class Supervisord(Supervisor):
     def start(self, slot: str, unit: Unit) -> None:
         """Writes the program and starts it."""
         self.remote.folder(layout.LOGS, mode=0o750)
-        self.remote.folder(f"{layout.STATE}/{slot}", mode=0o700, owner=layout.USER)
+        self.remote.folder(
+            f"{layout.STATE}/{slot}", mode=0o700, owner=f"{layout.USER}:{layout.USER}"
+        )
         self.remote.write(self._log(slot), "", mode=0o640)
         self._start_daemon()
         self.remote.write(self._path(slot), self.expected(slot, unit))
@@ -36,9 +38,8 @@ class Supervisord(Supervisor):
             raise HostError(f"{self.remote.access}: supervisord does not start it: {said}")
 
     def remove(self, slot: str) -> None:
-        """Stops the program and removes its file."""
-        if not self.found(slot):
-            return
+        """Stops the program and removes its file; the daemon may know it without its file, where
+        that was removed before a connection broke."""
         self.remote.remove(self._path(slot))
         if self._runs():
             self._control("update", self.name(slot))  # stops and forgets it, as its file is gone

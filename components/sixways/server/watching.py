@@ -31,6 +31,7 @@ from sixways_bundle import BundleError, Problem
 UNIT = "sixways-prometheus"
 FOLDER = "/etc/sixways-monitoring"
 OWNER = f"{FOLDER}/owner.json"
+HOLDER = f"{FOLDER}/holder"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}.service"
 _CA = f"{FOLDER}/ca.pem"
 _BOARDS = f"{FOLDER}/dashboards"

@@ -149,6 +149,12 @@ def test_another_address_is_another_host(call: Call) -> None:
     assert list(changed.replace) == ["address"]
 
 
+def test_what_one_supervisor_runs_is_ended_by_it(call: Call) -> None:
+    changed = ReleaseResource().diff(call, state(call), checked(call, supervisor="supervisord"))
+    assert list(changed.replace) == ["supervisor"]
+    assert ReleaseResource.delete_before_replace
+
+
 @pytest.mark.parametrize("found", ["stopped", "not ready", "changed", "keys changed", "failed"])
 def test_what_does_not_serve_is_mended(call: Call, found: str) -> None:
     changed = ReleaseResource().diff(call, state(call, status=found), checked(call))

@@ -94,6 +94,15 @@ async def test_the_other_gateways_take_the_same_settings(
         ({}, {"gatewayKeys": {"ann": KEY}, "previousGatewayKeys": {"ann": KEY}},
          ["previousGatewayKeys.ann"]),
         ({"keys": [{"name": "ann", "plan": "free", "key": KEY}]}, {}, ["api.keys[0].key"]),
+        ({}, {"gatewayKeys": KEY}, ["gatewayKeys"]),
+        ({"host": {"address": "10.0.0.9", "hostKey": f"ssh-ed25519 {'A' * 68}",
+                   "privateKey": f"-----BEGIN PRIVATE KEY-----{KEY}"}}, {},
+         ["api.host.privateKey"]),
+        ({"tls": {"certificate": "-----BEGIN CERTIFICATE-----", "certificateKey":
+                  "-----BEGIN PRIVATE KEY-----"}}, {}, ["api.tls.certificateKey"]),
+        ({"upstream": {**UPSTREAM, "apiKey": KEY}}, {"models": None}, ["api.upstream.apiKey"]),
+        ({"keys": {"ann": KEY}}, {}, ["api.keys"]),
+        ({"keys": [KEY]}, {}, ["api.keys[0]"]),
         ({"tls": {"certificate": "x"}}, {"tlsKey": "tls.key"}, ["api.tls.certificate", "tlsKey"]),
         ({"plans": [{"name": "free", "requestsPerSecond": "2", "burst": 10}]}, {},
          ["api.plans[0].requestsPerSecond", "api.keys[1].plan"]),
@@ -107,6 +116,7 @@ async def test_bad_settings_are_named_as_they_are_written(
     assert sorted({line.split(":")[1] for line in lines}) == sorted(set(fields)), lines
     for secret in (KEY, "hush", "short"):
         assert not any(f"'{secret}'" in line for line in lines)
+    assert not any(KEY in line for line in lines), lines
 
 
 async def test_keys_reach_the_gateway_as_secrets() -> None:

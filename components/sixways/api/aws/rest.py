@@ -58,8 +58,12 @@ def create_rest_api(
         tags=dict(tags),
         opts=opts,
     )
-    # A hash of a secret, among much else, is none.
-    triggers = {"document": pulumi.Output.unsecret(body.apply(fingerprint))}
+    triggers: dict[str, pulumi.Input[str]] = {
+        # A hash of a secret, among much else, is none.
+        "document": pulumi.Output.unsecret(body.apply(fingerprint)),
+        # AWS: the API's own address is switched off, or on, with the next deployment.
+        "own_address": str("domain" not in args),
+    }
     canary = args.get("canary")
     deployment = aws.apigateway.Deployment(
         f"{name}-deployment",

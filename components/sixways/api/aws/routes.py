@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sixways.api.defaults import METHODS, ROUTES
+from sixways.api.defaults import ROUTES, methods
 
 GREEDY = "{proxy+}"
 _VARIABLE = re.compile(r"\{(\w+)\+?\}")
@@ -63,13 +63,13 @@ def operations(
     found: dict[tuple[str, str], Operation] = {}
     for route in routes:
         path = _greedy(route["path"])
-        for method in route.get("methods") or METHODS:
+        for method in methods(route):
             found[path, method] = Operation(path, method, route.get("open") is True)
     for path, described in (paths or {}).items():
         holder = _route_of(path, routes)
         if holder is None or not isinstance(described, Mapping):
             continue
-        for method in holder.get("methods") or METHODS:
+        for method in methods(holder):
             operation = described.get(method.lower())
             if operation is not None:
                 found[path, method] = Operation(path, method, holder.get("open") is True, operation)
@@ -79,11 +79,7 @@ def operations(
 def is_open(path: str, routes: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a GET of the path passes without a key."""
     holder = _route_of(path, routes)
-    return (
-        holder is not None
-        and holder.get("open") is True
-        and "GET" in (holder.get("methods") or METHODS)
-    )
+    return holder is not None and holder.get("open") is True and "GET" in methods(holder)
 
 
 def _greedy(path: str) -> str:

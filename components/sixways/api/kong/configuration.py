@@ -135,7 +135,7 @@ def _own_key(key: str | None) -> dict[str, Any]:
 def _routes(args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     protocol = "https" if args.get("tls") else "http"
     every = [plan["name"] for plan in args["plans"]]
-    for index, route in enumerate(args.get("routes") or defaults.ROUTES):
+    for index, route in enumerate(defaults.routes(args)):
         path = route["path"]
         # A whole path is a pattern: Kong takes what is none for a beginning.
         dotless = path.replace(".", r"\.").replace("+", r"\+")
@@ -155,7 +155,7 @@ def _routes(args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {
             "name": f"route-{index}",
             "paths": [path.removesuffix("*") if path.endswith("/*") else f"~{dotless}$"],
-            "methods": list(route.get("methods") or defaults.METHODS),
+            "methods": list(defaults.methods(route)),
             "protocols": [protocol],
             "strip_path": False,
             "preserve_host": False,

@@ -13,7 +13,8 @@ class ServerHostArgs(AccessArgs):
 
     name: pulumi.Input[str]
     """What it is called in the stack: up to 32 lower-case letters, digits and dashes. A plain
-    value. Another name is another host: what was installed under the old one is removed."""
+    value. Another name is another host: what was installed under the old one is removed, but for
+    what the new one has taken over on the same machine."""
 
 
 class ServerModelArgs(TypedDict):
@@ -138,7 +139,8 @@ class ServerMonitoringArgs(TypedDict):
     """Whether Grafana runs there too, where its package is to be had; with `grafana_password`.
     Default: false."""
     grafana_password: NotRequired[pulumi.Input[str]]
-    """Password of Grafana's user `admin`, 12 characters or more; a secret."""
+    """Password of Grafana's user `admin`, 12 characters or more; a secret. Grafana takes it when it
+    starts for the first time: another one is set with `grafana cli admin reset-admin-password`."""
     dcgm_exporter: NotRequired[pulumi.Input[bool]]
     """Whether NVIDIA's dcgm-exporters of the hosts are scraped too. Default: false."""
     retention_days: NotRequired[pulumi.Input[int]]

@@ -23,6 +23,7 @@ from sixways.api.aws.policies import (
     trust_policy,
 )
 from sixways.api.aws.problems import problems
+from sixways.api.aws.rest import create_rest_api
 from sixways.api.aws.waf import rules
 from sixways.checks import InputsRefused
 from sixways.observability.slo import Slo
@@ -285,3 +286,45 @@ def test_behind_a_link_the_certificates_name_counts() -> None:
     assert address(upstream) == "https://inner.example.com:8443"
     assert tls_host(upstream) == "inner.example.com"
     assert tls_host({"instances": [{"url": "http://inner"}]}) == ""
+
+
+class _Mocks(pulumi.runtime.Mocks):
+    """Keeps what is registered."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, dict[str, Any]] = {}
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        self.made[args.name] = dict(args.inputs)
+        return f"{args.name}-id", dict(args.inputs)
+
+    def call(
+        self, args: pulumi.runtime.MockCallArgs
+    ) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+        raise AssertionError(args.token)
+
+
+def _rest(**changes: Any) -> dict[str, dict[str, Any]]:
+    mocks = _Mocks()
+    pulumi.runtime.set_mocks(mocks, project="shop", stack="prod", preview=False)
+
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
+    def registered() -> pulumi.Output[Any]:
+        parent = pulumi.ComponentResource("test:index:Parent", "parent")
+        body = pulumi.Output.secret("{}")
+        log = {"destination_arn": "arn:log", "format": "{}"}
+        made = create_rest_api("models", body, changes, log, {}, parent=parent, depends_on=[])
+        return made.stage.urn
+
+    registered()
+    return mocks.made
+
+
+def test_the_apis_own_address_goes_with_a_new_deployment() -> None:
+    domain = {"name": "api.example.com", "certificate_arn": CERTIFICATE}
+    before, after = _rest(), _rest(domain=domain)
+    assert after["models-api"]["disableExecuteApiEndpoint"] is True
+    triggers = [made["models-deployment"]["triggers"] for made in (before, after)]
+    assert triggers[0]["document"] == triggers[1]["document"]
+    # AWS switches the address off with the next deployment alone.
+    assert triggers[0] != triggers[1]

@@ -183,11 +183,14 @@ def test_with_redis_all_pods_count_together() -> None:
 
 
 def test_only_open_routes_need_no_key_and_each_lets_its_plans_through() -> None:
-    some, rest, docs = declarative(_CASES["routes"], pods=2)["services"][0]["routes"]
+    some, rest, docs, health = declarative(_CASES["routes"], pods=2)["services"][0]["routes"]
     assert some["paths"] == ["~/v1/embeddings$"]
     assert rest["paths"] == ["/"]
     assert docs["plugins"] == []
     assert docs["methods"] == ["GET", "HEAD"]
+    # `health_url` promises an answer without a key, whatever the routes are.
+    assert (health["paths"], health["plugins"]) == (["~/readyz$"], [])
+    assert health["methods"] == ["GET"]
     for route, plans in ((some, ["paid"]), (rest, ["free", "paid"])):
         auth, acl = route["plugins"]
         assert auth["name"] == "key-auth"

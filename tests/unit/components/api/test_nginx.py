@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ import pytest
 import sixways
 from sixways.api.nginx_args import problems
 from sixways.api.nginx_files import Machine, render
+from sixways.plugin.nginx_here import Here
 from sixways.plugin.nginx_place import configuration_id
 from sixways.plugin.nginx_process import NginxProcessResource
 from sixways.plugin.resource import Call, Values
 from sixways.plugin.values import UNKNOWN
+from sixways_bundle import BundleError
 
 KEY = "ann-key-0123456789abcdef"
 URN = "urn:pulumi:dev::shop::sixways:api:NginxProcess::gateway-nginx"
@@ -94,6 +97,18 @@ def test_rates_are_those_of_the_plans() -> None:
         ("sixways_plan_0", " burst=9"), ("sixways_plan_1", ""), ("sixways_plan_2", " burst=8"),
     }  # fmt: skip
     assert '"\\\\b" 2;' in text
+
+
+def test_a_path_is_refused_where_it_is_not_sent_on_as_it_is_matched() -> None:
+    text = written()["nginx.conf"]
+    pattern = re.search(r'map \$request_uri \$sixways_odd \{\n.*\n +"~\*(.*)" 1;', text)
+    assert pattern
+    odd = re.compile(pattern[1].replace("\\\\", "\\"), re.IGNORECASE)
+    refused = ("//v1", "/docs/../v1", "/docs/..", "/docs/..?a", "/docs/.", "/docs/%2E%2e/v1",
+               "/docs%2fv1", "/docs/%5c..", "/docs\\v1", "/docs#/v1", "/docs/..#")  # fmt: skip
+    assert [path for path in refused if not odd.search(path)] == []
+    taken = ("/docs", "/docs?a=//b/../c#d", "/v1/models/a..b", "/v1/.well-known", "/%64ocs")
+    assert [path for path in taken if odd.search(path)] == []
 
 
 def test_http2_is_written_as_the_version_wants_it() -> None:
@@ -181,3 +196,36 @@ def test_a_configuration_is_named_by_its_files() -> None:
     one = {"a": "1", "b": "2"}
     assert configuration_id(one) == configuration_id(dict(reversed(one.items())))
     assert configuration_id(one) != configuration_id({"a": "12", "b": ""})
+
+
+class _Spoken(Here):
+    """A gateway that runs, whose Nginx says the same to every reload."""
+
+    words = ""
+
+    def machine(self) -> Machine:
+        raise NotImplementedError
+
+    def running(self) -> bool:
+        return True
+
+    def test(self, configuration: str) -> str | None:
+        return None
+
+    def reload(self) -> None:
+        with (Path(self.folder) / "error.log").open("a") as log:
+            log.write(self.words)
+
+
+def test_a_reload_fails_by_what_it_says_itself_alone(tmp_path: Path) -> None:
+    place = _Spoken(tmp_path / "gateway")
+    place.words = (
+        "[alert] 7#7: *3 open socket #9 left in connection 4\n"  # of a worker of long ago
+        "[notice] 1#1: start worker process 8\n[notice] 5#5: gracefully shutting down\n"
+    )
+    new = place.deploy(written(), lambda line: None)
+    assert place.live() == new
+    place.words = "[emerg] 1#1: bind() to 127.0.0.1:81 failed\n"
+    with pytest.raises(BundleError, match="failed"):
+        place.deploy(written(port=81), lambda line: None)
+    assert place.live() == new

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pulumi
+import pytest
 
 from sixways.api.args import GatewayArgs
-from sixways.api.defaults import ROUTES, burst
+from sixways.api.defaults import ROUTES, burst, methods
 from sixways.api.problems import check_gateway
 from sixways.checks import Checks
 
@@ -111,6 +113,32 @@ def test_instances_speak_one_scheme_and_stand_there_once() -> None:
         "upstream.instances[1].weight",
         "upstream.instances[2].url",
     ]
+
+
+def test_nobody_without_a_key_makes_the_instances_work() -> None:
+    routes: list[dict[str, Any]] = [{"path": "/docs", "open": True}, {"path": "/v1/*"}]
+    assert [methods(route) for route in routes] == [("GET",), ("GET", "POST")]
+    routes = [{"path": "/v1/*", "open": True, "methods": ["HEAD", "POST", "GET"]}]
+    assert list(_found(_args(routes=routes))) == ["routes[0].methods[1]"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("keys", {"ann": KEY}),
+        ("keys", [KEY]),
+        ("keys", KEY),
+        ("upstream", [{"api_key": KEY}]),
+        (
+            "upstream",
+            {"instances": [{"url": f"http://ann:{KEY}@a:1/v1"}] * 2, "health_path": "/readyz"},
+        ),
+    ],
+)
+def test_a_key_in_a_wrong_place_is_not_shown(field: str, value: object) -> None:
+    found = _found(_args(**{field: value}))
+    assert {re.split(r"\W", name)[0] for name in found} == {field}
+    assert KEY not in "".join(found.values())
 
 
 def test_types_are_told_and_no_key_is_shown() -> None:

@@ -6,12 +6,13 @@ import hashlib
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sixways.server import bundles, layout
+from sixways.server import bundles, layout, transfer
 from sixways.server.bundles import Wanted
-from sixways.server.ssh import ConnectionLost, HostError
+from sixways.server.ssh import ConnectionLost, Done, HostError
 from sixways.server.transfer import open_incoming
 from sixways.server.work import Interrupted, Work
 from sixways_bundle import BundleError, Manifest
@@ -180,3 +181,20 @@ def test_an_interrupted_update_ends_in_the_middle_of_an_upload(
     with pytest.raises(Interrupted):
         bundles.install(remote, todo, sys.executable, work)
     assert not Path(first.place).exists()
+
+
+def test_many_files_are_read_in_several_commands(remote: LocalRemote, tmp_path: Path) -> None:
+    class Narrow(LocalRemote):
+        """As sshd: the whole command is one argument of a shell."""
+
+        def run(self, *command: str, **given: Any) -> Done:
+            assert len(" ".join(command)) < 128 * 1024
+            return super().run(*command, **given)
+
+    folder = tmp_path / ("long" * 50)
+    folder.mkdir()
+    paths = [str(folder / str(number)) for number in range(900)]
+    for path in paths:
+        Path(path).touch()
+    (tmp_path / "other").mkdir()
+    assert len(transfer.hashes(Narrow(tmp_path / "other"), paths)) == 900

@@ -90,6 +90,7 @@ def test_the_pause_before_a_restart_grows_where_systemd_can() -> None:
         (lambda: Site(upstreams=()), "upstreams"),
         (lambda: Site(trusted_proxies=("10.0.0.0/33",)), "trusted_proxies"),
         (lambda: Site(metrics_from=("all",)), "metrics_from"),
+        (lambda: Site(metrics_from=("::%;return 200;",)), "metrics_from"),
     ],
 )
 def test_a_value_that_would_be_another_setting_is_refused(make: object, field: str) -> None:

@@ -61,10 +61,10 @@ def test_every_bad_input_is_named_at_once(call: Call) -> None:
     _, found = HOST.check(
         call,
         {"address": "", "hostKey": "k", "port": 0, "acme": "yes", "supervisor": "runit",
-         "packages": ["-y"], "firewall": {"ports": [0]}, "nodexporter": True},
+         "packages": ["-y", "jq-", "g++"], "firewall": {"ports": [0]}, "nodexporter": True},
     )  # fmt: skip
     assert {problem.field for problem in found} == {
-        "nodexporter", "address", "port", "owner", "acme", "supervisor", "packages[0]",
+        "nodexporter", "address", "port", "owner", "acme", "supervisor", "packages[0]", "packages[1]",
         "firewall.ports[0]",
     }  # fmt: skip
 
@@ -155,6 +155,30 @@ def test_an_old_address_of_a_host_that_was_taken_over_removes_nothing(
     HOST.create(call, checked(call, address="web.example.com"), preview=False)
     HOST.delete(call, "10.0.0.2", old)
     assert json.loads(fake.files[layout.OWNER])["address"] == "web.example.com"
+
+
+def test_a_host_that_gets_another_name_is_not_removed_under_the_old_one(
+    call: Call, fake: FakeHost
+) -> None:
+    _, old = HOST.create(call, checked(call), preview=False)
+    resource_id, new = HOST.create(call, checked(call), preview=False)
+    HOST.delete(call, resource_id, old)
+    assert not any("userdel" in line for line in fake.ran)
+    assert HOST.read(call, resource_id, new) == new
+    HOST.update(call, new, checked(call, packages=["jq"]), preview=False)
+    HOST.delete(call, resource_id, new)
+    assert fake.files == {}
+
+
+def test_a_take_over_that_fails_leaves_the_host_whose_it_was(call: Call, fake: FakeHost) -> None:
+    _, old = HOST.create(call, checked(call), preview=False)
+    before = dict(fake.files)
+    fake.answers[f"install -d -m 750 -o {layout.USER}"] = 1
+    with pytest.raises(HostError, match="install -d"):
+        HOST.create(call, checked(call, address="web.example.com"), preview=False)
+    assert fake.files == before
+    HOST.delete(call, "10.0.0.2", old)
+    assert fake.files == {}
 
 
 def test_a_preview_looks_and_changes_nothing(call: Call, fake: FakeHost) -> None:

@@ -69,9 +69,16 @@ def test_a_second_firewall_is_refused() -> None:
 def test_a_name_that_the_host_cannot_look_up_is_refused() -> None:
     host = FakeHost(answers={"getent ahosts web2": "10.0.0.4 STREAM web2\n10.0.0.4 DGRAM\n"})
     assert firewall.lookup(host)("web2") == ["10.0.0.4"]
+    host.answers = {"getent ahosts web2": "fe80::4%eth0 STREAM web2\n"}
+    assert firewall.lookup(host)("web2") == ["fe80::4"]
     host.answers = {"getent": 2}
     with pytest.raises(HostError, match=r"firewall\.fleet: 'web2'"):
         firewall.lookup(host)("web2")
+
+
+def test_no_rule_hides_behind_the_name_of_an_interface() -> None:
+    (found,) = problems({"allowHttpsFrom": ["::% } accept"]})
+    assert found.field == "firewall.allowHttpsFrom[0]"
 
 
 def test_every_bad_rule_is_named_at_once() -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import hashlib
 import json
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from sixways.server import history, keys, layout, slots, venv
+from sixways.server import ground, history, keys, layout, releasing, slots, venv
 from sixways.server.files import Unit
 from sixways.server.history import Record
 from sixways.server.ssh import HostError
@@ -20,6 +23,7 @@ from sixways.server.supervisord import Supervisord
 from sixways.server.transfer import free_bytes
 from sixways.server.venv import Environment
 from sixways_bundle import BundleError
+from tests.unit.components.server.fake_host import FakeHost
 from tests.unit.components.server.local_remote import LocalRemote, remote
 
 __all__ = ["remote"]
@@ -145,3 +149,47 @@ def test_the_init_script_is_a_shell_script(tmp_path: Path) -> None:
     )
     (tmp_path / "script").write_text(script)
     subprocess.run(["sh", "-n", str(tmp_path / "script")], check=True)
+
+
+def test_supervisord_ends_a_program_whose_file_is_gone_already() -> None:
+    host = FakeHost(answers={f"{layout.SUPERVISOR}/bin/supervisorctl": "4711"})
+    Supervisord(host).remove("green")
+    assert any(line.endswith("update sixways-green") for line in host.ran)
+    host = FakeHost(answers={f"{layout.SUPERVISOR}/bin/supervisorctl": 127})
+    Supervisord(host).remove("green")  # there is no daemon
+    assert not any("update" in line for line in host.ran)
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_a_disk_of_the_users_stays_mounted(
+    remote: LocalRemote, tmp_path: Path, mounted: bool
+) -> None:
+    disk = tmp_path / "opt"
+    for folder in (disk, tmp_path / "var"):
+        folder.mkdir()
+    busy = f'[ "$4" != {disk} ] || {{ echo busy >&2; exit 1; }}; exec /bin/rm "$@"'
+    for name, text in (("rm", busy), ("mountpoint", f"exit {0 if mounted else 1}")):
+        (tmp_path / "shims" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "shims" / name).chmod(0o755)
+    empty = ("sh", "-c", ground._EMPTY, "empty", str(disk), str(tmp_path / "var"))
+    assert remote.run(*empty, check=False).ok is mounted
+    assert disk.is_dir()
+    assert (tmp_path / "var").is_dir() is not mounted
+
+
+def test_the_requests_go_back_before_anything_else_is_undone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = FakeHost(answers={"journalctl": _slow})
+    live: list[str] = []
+    monkeypatch.setattr(slots, "switch", lambda _, slot: live.append(slot))
+    release: Any = SimpleNamespace(supervisor="systemd")
+    said, undone = releasing._undo(
+        lambda: contextlib.nullcontext(host), host, release, "green", "blue", 0, None
+    )
+    assert live == ["blue"]
+    assert (said, undone) == (["(it could not be undone: journalctl took longer)"], False)
+
+
+def _slow() -> str:
+    raise HostError("journalctl took longer")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +48,26 @@ def test_the_traffic_moves_between_the_slots_without_a_lost_request(host: Host) 
             # Those that were on their way may still come from the old one, and no others.
             late = {name for _, name in load.answers[moved + 8 :]}
             assert late == {f"{slot} of 127.0.0.1"}
+
+
+@needs_nginx
+def test_a_body_that_takes_longer_than_the_release_reaches_the_new_slot(host: Host) -> None:
+    anybodys = ssl.create_default_context()
+    anybodys.check_hostname, anybodys.verify_mode = False, ssl.CERT_NONE
+    host.switch("green")
+    with (
+        socket.create_connection((host.address, host.port), 10) as plain,
+        anybodys.wrap_socket(plain) as link,
+    ):
+        link.sendall(b"POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
+                     b"Expect: 100-continue\r\n\r\n")  # fmt: skip
+        assert b" 100 Continue" in link.recv(100)  # it has its slot
+        host.switch("blue")
+        host.slots.pop("green").end()
+        link.sendall(b"0123456789")
+        answer = link.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"blue of 127.0.0.1" in answer
 
 
 @needs_nginx

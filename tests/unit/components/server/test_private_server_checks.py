@@ -96,6 +96,7 @@ async def test_good_inputs_are_accepted(changes: dict[str, Any]) -> None:
                          "alertmanagers": ["alerts"]}},
          ["monitoring.grafana_password", "monitoring.alertmanagers[0]"]),
         ({"metrics_from": ["10.0.0.1/8"]}, ["metrics_from[0]"]),
+        ({"metrics_from": ["::%x;"]}, ["metrics_from[0]"]),
         ({"firewall": {"allow_ssh_from": ["all"], "ports": [0]}},
          ["firewall.allow_ssh_from[0]", "firewall.ports[0]"]),
         ({"monitoring": {"host": "one", "grafana": True}}, ["monitoring.grafana_password"]),
