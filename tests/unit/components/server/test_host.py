@@ -64,8 +64,8 @@ def test_every_bad_input_is_named_at_once(call: Call) -> None:
          "packages": ["-y", "jq-", "g++"], "firewall": {"ports": [0]}, "nodexporter": True},
     )  # fmt: skip
     assert {problem.field for problem in found} == {
-        "nodexporter", "address", "port", "owner", "acme", "supervisor", "packages[0]", "packages[1]",
-        "firewall.ports[0]",
+        "nodexporter", "address", "port", "owner", "acme", "supervisor", "packages[0]",
+        "packages[1]", "firewall.ports[0]",
     }  # fmt: skip
 
 
