@@ -27,6 +27,7 @@ _WAYS = {
         "upstreamKey",
         "sshPrivateKey",
         "tlsKey",
+        "redisPassword",
     ),
 }
 # Where a way's mapping of its components' inputs stands.

@@ -27,6 +27,7 @@ _BESIDE = {
     "upstream.api_key": "upstreamKey",
     "tls.certificate_key": "tlsKey",
     "host.private_key": "sshPrivateKey",
+    "redis.password": "redisPassword",
 }
 _KEY = re.compile(r"keys\[(\d+)\]\.(key|previous_key)")
 _HEALTH = "/readyz"
