@@ -167,7 +167,7 @@ namespace="{{ .Release.Namespace }}", service="{{ include "sixways.name" . }}"
 {{- /* What an ingress or a route lets through: the server's routes, but for /metrics, which needs no
        key and is Prometheus' alone. Words: the path, and whether it stands for all below it. */}}
 {{- define "sixways.paths" -}}
-{{- $below := list "/v1" "/v2" "/predict" "/invocations" "/version" "/openapi.json" "/ping" "/healthz" "/readyz" }}
+{{- $below := list "/v1" "/v2" "/predict" "/invocations" "/version" "/openapi.json" "/docs" "/ping" "/healthz" "/readyz" }}
 {{- if .Values.server.graphql }}{{ $below = append $below "/graphql" }}{{ end }}
 {{- $paths := list }}
 {{- range $below }}{{ $paths = append $paths (dict "path" . "below" true) }}{{ end }}
