@@ -109,8 +109,7 @@ def test_its_sbom_lists_what_is_installed_and_no_more(image: str) -> None:
 
 def test_another_version_of_the_server_is_a_small_layer(image: str) -> None:
     dependencies, own = copied(image)
-    # The wheel of all ways and its bytecode: 5.7 MB.
-    assert own < 8e6
+    assert own < 5e6
     assert dependencies < 600e6
 
 
