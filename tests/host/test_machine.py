@@ -46,12 +46,12 @@ def test_machines_reach_each_other_and_can_lose_power(tmp_path: Path) -> None:
         first.plug()
         assert _answers(first, 80)
 
-        first.write("/root/kept", "")
+        first.write("/srv/kept", "")
         first.kill()
         assert not _answers(first, 22)
         first.start()
         with connected(_access(first)) as remote:
-            assert remote.exists("/root/kept")
+            assert remote.exists("/srv/kept")
 
 
 def test_a_machine_may_have_no_systemd(tmp_path: Path) -> None:

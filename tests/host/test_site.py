@@ -119,8 +119,8 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         names = machine.read("/etc/hosts")
         machine.write("/etc/hosts", f"{names}{machine.address} site.test\n")
         for port in (layout.PORTS["blue"], 8443):
-            machine.write(f"/root/{port}.py", _SERVER.replace("PORT", str(port)))
-            machine.run("systemd-run", "-q", "python3", f"/root/{port}.py")
+            machine.write(f"/srv/{port}.py", _SERVER.replace("PORT", str(port)))
+            machine.run("systemd-run", "-q", "python3", f"/srv/{port}.py")
         yield Deployed(machine, stack)
 
 
@@ -303,17 +303,17 @@ def _start_pebble(machine: Machine, pebble: Path, folder: Path) -> Path:
     )  # fmt: skip
     shutil.copy(pebble, machine.root / "usr/local/bin/pebble")
     for name in ("localhost.pem", "localhost.key"):
-        machine.write(f"/root/{name}", (folder / name).read_text())
+        machine.write(f"/srv/{name}", (folder / name).read_text())
     machine.write("/usr/local/share/ca-certificates/pebble.crt", certificate.read_text())
     machine.run("update-ca-certificates")
     settings = {"pebble": {
         "listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000",
-        "certificate": "/root/localhost.pem", "privateKey": "/root/localhost.key",
+        "certificate": "/srv/localhost.pem", "privateKey": "/srv/localhost.key",
         "httpPort": 80, "tlsPort": 443,
     }}  # fmt: skip
-    machine.write("/root/pebble.json", json.dumps(settings))
+    machine.write("/srv/pebble.json", json.dumps(settings))
     machine.run("systemd-run", "-q", "-E", "PEBBLE_VA_NOSLEEP=1", "/usr/local/bin/pebble",
-                "-config", "/root/pebble.json")  # fmt: skip
+                "-config", "/srv/pebble.json")  # fmt: skip
     machine.wait_until(
         lambda: "newNonce" in machine.run("curl", "-s", "https://localhost:14000/dir",
                                           check=False), 20, "pebble does not answer")  # fmt: skip
