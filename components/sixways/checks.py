@@ -11,6 +11,11 @@ import pulumi
 
 from sixways_bundle import Problem
 
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""A model's name: it is part of URLs and of paths."""
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+"""A bundle's digest (`Bundle.digest`)."""
+
 
 class InputsRefused(pulumi.RunError):
     """A component's inputs cannot be used; carries every problem.

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cluster.definitions import installed_definitions, require_absent
 from tests.cluster.kubernetes import get, kubectl, watching
+from tests.cluster.shop import Shop
 from tests.engine.pulumi_stack import Stack
 
 pytestmark = pytest.mark.cluster
@@ -57,22 +58,9 @@ _ARGS: dict[str, Any] = {
 }
 
 
-class Shop:
-    """The project, with one gateway in it."""
-
-    def __init__(self, project: Path, name: str) -> None:
-        self._settings = project / "settings.json"
-        self.name = name
-        (project / "__main__.py").write_text(_PROGRAM)
-
-    def wants(self, args: Mapping[str, Any]) -> None:
-        """What the next `up` is about."""
-        self._settings.write_text(json.dumps({"name": self.name, "args": dict(args)}))
-
-
 @pytest.fixture
 def shop(project: Path, name: str) -> Shop:
-    return Shop(project, name)
+    return Shop(project, name, _PROGRAM)
 
 
 def test_a_gateway_lives_changes_without_a_gap_moves_and_leaves_nothing(

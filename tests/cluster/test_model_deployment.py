@@ -15,6 +15,7 @@ from sixways.container.args import ModelDeploymentArgs
 from sixways.container.chart import chart_values
 from tests.cluster.definitions import OPTIONAL, installed_definitions, require_absent
 from tests.cluster.kubernetes import get, helm_install, installed, kubectl, until, watching
+from tests.cluster.shop import Shop
 from tests.engine.pulumi_stack import Stack
 
 pytestmark = pytest.mark.cluster
@@ -61,22 +62,9 @@ _ALWAYS = {"Deployment", "NetworkPolicy", "PodDisruptionBudget", "Secret", "Serv
            "ServiceAccount"}  # fmt: skip
 
 
-class Shop:
-    """The project, with one deployment in it."""
-
-    def __init__(self, project: Path, name: str) -> None:
-        self._settings = project / "settings.json"
-        self.name = name
-        (project / "__main__.py").write_text(_PROGRAM)
-
-    def wants(self, args: Mapping[str, Any]) -> None:
-        """What the next `up` is about."""
-        self._settings.write_text(json.dumps({"name": self.name, "args": dict(args)}))
-
-
 @pytest.fixture
 def shop(project: Path, name: str) -> Shop:
-    return Shop(project, name)
+    return Shop(project, name, _PROGRAM)
 
 
 def kinds(namespace: str) -> set[str]:

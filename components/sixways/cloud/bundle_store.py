@@ -6,9 +6,9 @@ from typing import Any, NotRequired, TypedDict, cast
 import pulumi
 import pulumi_aws as aws
 
-from sixways.checks import Checks, InputsRefused, is_plain
+from sixways.checks import DIGEST, MODEL_NAME, Checks, InputsRefused, is_plain
 from sixways.cloud.bucket import NONCURRENT_DAYS, private_bucket
-from sixways.cloud.formats import DIGEST, KMS_KEY, MODEL_NAME
+from sixways.cloud.formats import KMS_KEY
 from sixways.cloud.regions import check_region, configured_region
 from sixways.naming import PluginResource
 from sixways.shapes import misfits

@@ -1,4 +1,4 @@
-"""What AWS, or a bundle, takes as a name, an ARN, an address or a number of days: each once.
+"""What AWS takes as a name, an ARN, an address or a number of days: each once.
 
 Sources: botocore's models (SageMaker's EndpointName and VariantName, SNS's topic names, CloudWatch
 Logs' PutRetentionPolicy).
@@ -11,8 +11,6 @@ import re
 from sixways.checks import Checks, is_plain
 
 SAGEMAKER_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 KMS_KEY = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[\w-]+")
 TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}")
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")

@@ -1,17 +1,15 @@
 """`BundleImage`: a bundle as an OCI image of its files alone, which a cluster mounts read-only."""
 
-import re
 from typing import NotRequired, TypedDict
 
 import pulumi
 import pulumi_docker_build as docker_build
 
-from sixways.checks import Checks, InputsRefused
+from sixways.checks import DIGEST, Checks, InputsRefused
 from sixways.container.registry import check_repository, logins
 from sixways.image import check_build_inputs
 from sixways_bundle import Problem
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 DOCKERFILE = "FROM scratch\nCOPY --chmod=0555 . /\n"
 """Readable by every user: the server's is not the one that built it."""
 
@@ -40,7 +38,7 @@ def problems(name: str, args: BundleImageArgs) -> list[Problem]:
     checks.known(args, BundleImageArgs)
     checks.required(args, "path", "digest", "repository")
     digest = args.get("digest")
-    if isinstance(digest, str) and digest and not _DIGEST.fullmatch(digest):
+    if isinstance(digest, str) and digest and not DIGEST.fullmatch(digest):
         checks.add("digest", digest, "sha256:… with 64 hexadecimal digits", "take Bundle.digest")
     check_repository(checks, args)
     check_build_inputs(checks, platforms=args.get("platforms"))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sixways.checks import Checks, is_number, is_plain
+from sixways.checks import DIGEST, MODEL_NAME, Checks, is_number, is_plain
 from sixways.container.args import (
     AutoscalingArgs,
     DeployedModelArgs,
@@ -33,7 +33,6 @@ _HOST = re.compile(r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[
 _IMAGE = re.compile(
     r"[a-z0-9][\w.-]*(:\d+)?(/[\w.-]+)*(:[\w.-]+)?(@sha256:[0-9a-f]{64})?", re.ASCII
 )
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _S3 = re.compile(r"s3://[^/]+/(.+/)?[^/]+/(?P<hex>[0-9a-f]{64})/?")
 _SOURCES = ("s3_uri", "image", "path")
 BY_DIGEST = "REPOSITORY@sha256:DIGEST"
@@ -75,7 +74,7 @@ def _check_models(checks: Checks, models: object) -> None:
         checks.required(model, "name", "digest", prefix=here)
         name, digest = model.get("name"), model.get("digest")
         if isinstance(name, str) and name:
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+            if not MODEL_NAME.fullmatch(name):
                 checks.add(f"{here}name", name, "up to 128 letters, digits, '.', '_' and '-'")
             if name in seen:
                 checks.add(f"{here}name", name, "each name once", "rename one of them")
@@ -236,7 +235,7 @@ def check_image(checks: Checks, field: str, image: object, fix: str) -> None:
 
 def check_bundle_address(checks: Checks, here: str, uri: object, digest: object) -> None:
     """A bundle's digest, and the address in S3 that ends with it."""
-    if isinstance(digest, str) and digest and not _DIGEST.fullmatch(digest):
+    if isinstance(digest, str) and digest and not DIGEST.fullmatch(digest):
         checks.add(f"{here}digest", digest, "sha256:… with 64 hexadecimal digits",
                    "take Bundle.digest")  # fmt: skip
     if isinstance(uri, str):

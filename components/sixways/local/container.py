@@ -9,7 +9,7 @@ import pulumi
 import pulumi_docker as docker
 
 from sixways.api_key import ApiKey
-from sixways.checks import Checks, InputsRefused, is_address, is_plain
+from sixways.checks import MODEL_NAME, Checks, InputsRefused, is_address, is_plain
 from sixways.endpoint import bundle_digest, keys_json
 from sixways.local.endpoint import ServedModelArgs
 from sixways.plugin.api_key import KEY, sha256
@@ -20,7 +20,6 @@ KEYS_FILE = f"{KEYS_FOLDER}/keys.json"
 HOST, PORT, MEMORY_MB, DRAIN_SECONDS = "127.0.0.1", 5000, 4096, 30
 _INNER_PORT = 5000
 _USER = "10001:10001"
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,99}")
 
 
@@ -94,7 +93,7 @@ def _check_models(checks: Checks, models: Any) -> None:
         checks.required(model, "name", "path", "digest", prefix=f"{here}.")
         name, path = model.get("name"), model.get("path")
         if isinstance(name, str) and name:
-            if not _MODEL_NAME.fullmatch(name):
+            if not MODEL_NAME.fullmatch(name):
                 checks.add(f"{here}.name", name, "up to 128 letters, digits, '.', '_' and '-'")
             if name in seen:
                 checks.add(f"{here}.name", name, "each name once", "rename one of them")

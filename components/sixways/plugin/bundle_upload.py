@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from sixways.checks import DIGEST, MODEL_NAME
 from sixways.plugin.resource import (
     Call,
     Changes,
@@ -33,9 +34,9 @@ _CONTENT = ("archive", "kmsKeyArn", "signatureSha256")
 _TEXTS = {
     "bucket": (re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"), "the name of a bucket"),
     "prefix": (re.compile(r"[^/]?|[^/].*[^/]"), "a key prefix, e.g. teams/shop"),
-    "name": (re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"), "letters, digits, '.', '_' and '-'"),
+    "name": (MODEL_NAME, "letters, digits, '.', '_' and '-'"),
     "path": (re.compile(r".+"), "a bundle's folder (Bundle.path)"),
-    "digest": (re.compile(r"sha256:[0-9a-f]{64}"), "sha256: and 64 digits (Bundle.digest)"),
+    "digest": (DIGEST, "sha256: and 64 digits (Bundle.digest)"),
     "kmsKeyArn": (re.compile(r"arn:[a-z-]+:kms:[^:]+:\d{12}:key/.+"), "the ARN of a KMS key"),
     "region": (re.compile(r"[a-z0-9-]+"), "a region, e.g. eu-central-1"),
     "profile": (re.compile(r".+"), "a profile of the AWS configuration files"),

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 import sixways
-from sixways.checks import is_address
+from sixways.checks import MODEL_NAME, is_address
 from sixways.endpoint import bundle_digest
 from sixways.local import process
 from sixways.local.process import Running, ServedModel
@@ -28,7 +28,6 @@ _COMPUTED = (
 )  # fmt: skip
 _RUNNING, _STOPPED, _OUTDATED = "running", "stopped", "outdated"
 _KEY = re.compile(r"[\x21-\x7e]{16,}")
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class LocalEndpointResource(Resource):
@@ -248,7 +247,7 @@ def _check_models(models: Any) -> list[Problem]:
         ]
         name = model.get("name")
         if isinstance(name, str) and name:
-            if not _MODEL_NAME.fullmatch(name):
+            if not MODEL_NAME.fullmatch(name):
                 problems.append(
                     Problem(f"{field}.name", name, "letters, digits, '.', '_' and '-'", "rename it")
                 )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from sixways.checks import DIGEST, MODEL_NAME
 from sixways.plugin.hosts import ACCESS
 from sixways.plugin.resource import Values, unexpected
 from sixways.plugin.values import UNKNOWN
@@ -57,8 +58,6 @@ _NUMBERS = {
     "readySeconds": (0.1, 86400, False),
     "systemdVersion": (0, 9999, True),
 }
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _EXTRA = re.compile(r"[a-z0-9][a-z0-9-]*")
 
@@ -161,15 +160,13 @@ def _model(field: str, model: Values) -> list[Problem]:
         for p in unexpected(model, _MODEL_FIELDS)
     ]
     own, take = "letters, digits, '.', '_' and '-'", "take it from the bundle's outputs"
-    problems += _text(f"{field}.name", model.get("name"), _NAME, own, "rename it")
+    problems += _text(f"{field}.name", model.get("name"), MODEL_NAME, own, "rename it")
     problems += _text(
         f"{field}.path", model.get("path"), re.compile(".+"), "a bundle's folder", take
     )
-    problems += _text(
-        f"{field}.digest", model.get("digest"), _DIGEST, "sha256: and 64 digits", take
-    )
+    problems += _text(f"{field}.digest", model.get("digest"), DIGEST, "sha256: and 64 digits", take)
     if "variant" in model:
-        problems += _text(f"{field}.variant", model["variant"], _NAME, own, "correct it")
+        problems += _text(f"{field}.variant", model["variant"], MODEL_NAME, own, "correct it")
     return problems
 
 

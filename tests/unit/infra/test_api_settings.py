@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +16,6 @@ from sixways.checks import InputsRefused
 ROOT = Path(__file__).parents[3]
 TRACKED: dict[str, Any] = yaml.safe_load((ROOT / "infra/stacks/api.yaml").read_text())["config"]
 KEY = "ann-key-0123456789abcdef"
-
-
-@pytest.fixture(autouse=True)
-def program_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The program's modules are found as they are when Pulumi runs it."""
-    monkeypatch.syspath_prepend(str(ROOT / "infra"))
-    yield
-    pulumi.runtime.set_all_config({})
-    for name in [n for n in sys.modules if n == "settings" or n.partition(".")[0] == "ways"]:
-        sys.modules.pop(name)
 
 
 def parts(own: dict[str, Any], **beside: Any) -> Any:

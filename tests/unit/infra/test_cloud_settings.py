@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,11 @@ EC2 = {
 
 
 @pytest.fixture(autouse=True)
-def program_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The program's modules are found as they are when Pulumi runs it."""
-    monkeypatch.syspath_prepend(str(ROOT / "infra"))
-    before = set(sys.modules)
-    with asyncio.Runner() as runner:  # outputs need a loop
+def loop() -> Iterator[None]:
+    """Outputs need one."""
+    with asyncio.Runner() as runner:
         runner.get_loop()
         yield
-    for name in set(sys.modules) - before:
-        if name == "settings" or name.partition(".")[0] == "ways":
-            sys.modules.pop(name)
 
 
 def parts(**changes: Any) -> Any:

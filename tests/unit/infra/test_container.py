@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +21,9 @@ EKS = {
 
 
 @pytest.fixture(autouse=True)
-def program_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The program's modules are found as they are when Pulumi runs it."""
-    monkeypatch.syspath_prepend(str(ROOT / "infra"))
+def region() -> None:
+    """Where the cluster would be."""
     pulumi.runtime.set_all_config({"aws:region": "eu-west-1"})
-    yield
-    pulumi.runtime.set_all_config({})
-    for name in [n for n in sys.modules if n == "settings" or n.partition(".")[0] == "ways"]:
-        sys.modules.pop(name)
 
 
 def parts(own: dict[str, Any], **settings: Any) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +10,6 @@ import pytest
 from sixways.checks import InputsRefused
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(autouse=True)
-def program_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The program's modules are found as they are when Pulumi runs it."""
-    monkeypatch.syspath_prepend(str(ROOT / "infra"))
-    yield
-    for name in [n for n in sys.modules if n == "settings" or n.partition(".")[0] == "ways"]:
-        sys.modules.pop(name)
 
 
 def refused(runtime: str, own: dict[str, Any], **settings: Any) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +11,6 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(autouse=True)
-def program_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The program's modules are found as they are when Pulumi runs it."""
-    monkeypatch.syspath_prepend(str(ROOT / "infra"))
-    yield
-    for name in ("settings", "ways", "ways.local"):
-        sys.modules.pop(name, None)
 
 
 def load(**config: Any) -> Any:

@@ -29,8 +29,8 @@ from sixways.api.aws.document import BUFFERED_SECONDS, STREAM_SECONDS
 from sixways.api.aws.routes import operations
 from sixways.api.defaults import ROUTES
 from sixways.api.problems import check_gateway
-from sixways.checks import Checks, is_number, is_plain
-from sixways.cloud.formats import DIGEST, KMS_KEY, LOG_DAYS, SAGEMAKER_NAME, TOPIC
+from sixways.checks import DIGEST, Checks, is_number, is_plain
+from sixways.cloud.formats import KMS_KEY, LOG_DAYS, SAGEMAKER_NAME, TOPIC
 from sixways.cloud.regions import check_region, configured_region
 from sixways.observability.slo import check_slo
 from sixways_bundle import Problem

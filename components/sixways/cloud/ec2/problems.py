@@ -7,9 +7,9 @@ from typing import Any
 
 import pulumi
 
-from sixways.checks import Checks, is_plain
+from sixways.checks import DIGEST, MODEL_NAME, Checks, is_plain
 from sixways.cloud.ec2.args import Ec2EndpointArgs, Ec2ModelArgs
-from sixways.cloud.formats import DIGEST, KMS_KEY, MODEL_NAME, check_log_days
+from sixways.cloud.formats import KMS_KEY, check_log_days
 from sixways.cloud.instances import SAGEMAKER_PREFIX, instance, why_not
 from sixways.cloud.regions import check_region, configured_region
 from sixways.plugin.api_key import KEY

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from sixways.checks import Checks, is_number, is_plain
-from sixways.cloud.formats import DIGEST, MODEL_NAME, SAGEMAKER_NAME
+from sixways.checks import DIGEST, MODEL_NAME, Checks, is_number, is_plain
+from sixways.cloud.formats import SAGEMAKER_NAME
 from sixways.cloud.instances import sagemaker_types, why_not
 from sixways.cloud.sagemaker import defaults
 from sixways.cloud.sagemaker.args import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pulumi
 
-from sixways.checks import Checks, is_address, is_number, is_plain
+from sixways.checks import DIGEST, MODEL_NAME, Checks, is_address, is_number, is_plain
 from sixways.observability.slo import check_slo
 from sixways.plugin.api_key import KEY
 from sixways.plugin.monitoring import AT, PASSWORD
@@ -32,8 +32,6 @@ _PLAIN = ("firewall", "hosts", "limits", "monitoring", "packages", "server", "tl
 """They, or what stands in them, decide which resources there are."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,62}")
 _HOST_NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+!]*")
 _EXTRA = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _PACKAGE = re.compile(r"[a-z0-9][A-Za-z0-9.+_-]*[A-Za-z0-9+]")  # apt removes what ends in "-"
@@ -108,12 +106,12 @@ def _check_models(checks: Checks, models: Any) -> None:
         checks.known(model, ServerModelArgs, where)
         checks.required(model, "name", "path", "digest", prefix=where)
         name = model.get("name")
-        checks.matches(f"{where}name", name, _MODEL_NAME, "letters, digits, '.', '_' and '-'")
+        checks.matches(f"{where}name", name, MODEL_NAME, "letters, digits, '.', '_' and '-'")
         if isinstance(name, str) and name:
             if name in seen:
                 checks.add(f"{where}name", name, "each name once", "rename one of the models")
             seen.add(name)
-        checks.matches(f"{where}digest", model.get("digest"), _DIGEST,
+        checks.matches(f"{where}digest", model.get("digest"), DIGEST,
                        "sha256: and 64 hex digits", "take it from Bundle.digest")  # fmt: skip
 
 
